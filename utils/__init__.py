@@ -1,0 +1,1 @@
+"""What a lesson needs and does not teach. Pages start with `from utils import course; course.begin()`."""

@@ -1,0 +1,430 @@
+"""The set-up of a page: seed, threads, look, paths, the network, and the doctor of lesson 00.
+
+Every page begins with the three lines of BOOTSTRAP. They find the course above the page, or fetch it where a page was
+opened alone (Colab, Kaggle), and call `begin`. They are written in one place: here; a test compares all pages.
+"""
+
+import contextlib
+import functools
+import html
+import importlib.abc
+import importlib.util
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import warnings
+from collections import namedtuple
+from importlib import metadata
+from pathlib import Path
+
+from utils import setup
+
+REPO = "https://github.com/OWNER/REPO"  # the public address, once there is one; until then set COURSE_REPO
+TAG = "v1"  # what a page that was opened alone fetches: never "main", which may be newer than the page
+BOOTSTRAP = f"""\
+import os, sys; sys.path[:0] = ["..", ".", "../..", "course"]  # fmt: skip
+any(os.path.exists(p + "/utils/course.py") for p in sys.path[:4]) or os.system("git \
+-c advice.detachedHead=false clone -qb {TAG} --depth 1 \
+${{COURSE_REPO:-{REPO}}} course")  # fmt: skip
+from utils import course; course.begin()  # fmt: skip"""
+
+PAGES = {  # part → page → the one question that it answers
+    "Before the Transformer": {
+        "00_start_here": "What can a model of eight million numbers do on your laptop?",
+        "01_tokens": "What are the symbols a model sees?",
+        "02_word_vectors": "How can a word become a vector?",
+        "03_recurrent_networks": "Why did the field leave recurrence?",
+    },
+    "The Transformer": {
+        "04_attention": "How can a position look anything up in one step?",
+        "05_transformer": "What else is in the block, and why?",
+        "06_language_modelling": "Why is predicting the next word the same as compressing?",
+    },
+    "Decoding": {
+        "07_decoding": "The model gives probabilities; who picks the words?",
+        "08_likelihood_and_quality": "Why is the likeliest text so bad?",
+    },
+    "Families of foundation models": {
+        "09_bert": "What does a model learn by filling blanks?",
+        "10_bert_family": "What did each descendant change, and did it pay?",
+        "11_sentence_embeddings": "When do two sentences mean the same?",
+        "12_gpt": "What changes when it may only look left?",
+        "13_modern_decoders": "What is inside LLaMA, Gemma, OLMo 2?",
+        "14_t5_and_bart": "When do we want an encoder and a decoder?",
+        "15_beyond_text": "What if the tokens are sound, or a picture?",
+    },
+    "Adapting a pretrained model": {
+        "16_finetuning": "How little must we train?",
+        "17_finetuning_pitfalls": "What can go wrong?",
+        "18_parameter_efficient": "Can a few thousand numbers steer millions?",
+        "19_distillation": "Why can a model fifty times smaller imitate?",
+        "20_assistants": "How does a text predictor become an assistant?",
+        "21_scale": "What does a large model cost, and what does it buy?",
+        "22_prompting": "What if we never train at all?",
+    },
+    "A thesis, reproduced in miniature": {
+        "23_recurrence": "Can a fixed window be opened?",
+        "24_masked_seq2seq": "Can blank-fillers write?",
+        "25_hidden_state_optimisation": "Can inference improve what it has already computed?",
+        "26_conditional_beam_search": "What is the likeliest text that is not degenerate?",
+    },
+}
+
+
+# Paths ------------------------------------------------------------------------------------------
+
+
+def root():
+    """The folder of the course."""
+    return setup.ROOT
+
+
+def data():
+    """The folder of the course's small texts and models; read it, do not write there."""
+    return root() / "data"
+
+
+@functools.cache
+def state():
+    """A folder to write in: COURSE_STATE, else the platform's cache folder, else a temporary one, and says so."""
+    folder = setup.state_folder()
+    if str(folder).startswith(tempfile.gettempdir()) and not os.environ.get("COURSE_STATE"):
+        print(f"No cache folder can be written, so what the course writes goes to {folder}.", file=sys.stderr)
+    return folder
+
+
+# The beginning of a page -------------------------------------------------------------------------------------
+
+
+def begin(seed=0):
+    """Make this kernel the same for every reader: seed, threads, look, quiet. Calling it again starts anew.
+
+    numpy, torch and matplotlib are prepared when the page imports them, so a page pays for what it uses.
+    """
+    check_place()
+    os.environ["OMP_NUM_THREADS"] = str(threads())
+    environment = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_ETAG_TIMEOUT": "3",  # seconds to wait for a hub that does not answer, not minutes
+        "HF_HUB_DOWNLOAD_TIMEOUT": "10",
+    }
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    if forced_offline():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    hush()
+    random.seed(seed)
+    when_imported("numpy", lambda: sys.modules["numpy"].random.seed(seed))
+    when_imported("torch", lambda: prepare_torch(seed))
+    when_imported("matplotlib.pyplot", prepare_figures)
+    when_imported("utils.show", prepare_figures)
+    if host() in ("Colab", "Kaggle"):
+        prepare_host()
+
+
+def check_place():
+    """Put the course's folder first on the path, and make sure that this package is the `utils` everybody gets."""
+    place = str(root())
+    sys.path[:] = [place] + [p for p in sys.path if p != place]
+    found = Path(sys.modules["utils"].__file__).resolve()
+    if root() not in found.parents:
+        raise ImportError(
+            f"Another package named utils, {found}, hides the course's: rename it, then restart the kernel."
+        )
+
+
+def threads():
+    """OMP_NUM_THREADS where it is set, else two, or one on a machine with one core."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(wanted) if wanted.isdigit() and int(wanted) else min(2, cores)
+
+
+def hush():
+    """Silence warnings that are known, harmless and tell a student nothing."""
+    for message, category in (
+        ("IProgress not found", Warning),  # tqdm without a widget front end
+        ("enable_nested_tensor is True", UserWarning),  # torch's own encoder layers
+        ("Failed to initialize NumPy", UserWarning),
+        ("CUDA initialization", UserWarning),  # a driver older than this torch: pages run on the CPU
+        ("Can't initialize NVML", UserWarning),
+        ("The pynvml package is deprecated", FutureWarning),
+    ):
+        warnings.filterwarnings("ignore", message=message, category=category)
+
+
+class Afterwards(importlib.abc.MetaPathFinder):
+    """Runs a function once, right after a module was imported for the first time."""
+
+    def __init__(self, name, then):
+        self.name, self.then = name, then
+
+    def find_spec(self, name, path, target=None):
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            return None
+        load = spec.loader.exec_module
+
+        def load_then(module):
+            load(module)
+            self.then()
+
+        spec.loader.exec_module = load_then
+        return spec
+
+
+def when_imported(name, then):
+    """Call `then` now if the module is there, else as soon as it is imported; a second call replaces the first."""
+    sys.meta_path[:] = [f for f in sys.meta_path if not (isinstance(f, Afterwards) and f.name == name)]
+    if name in sys.modules:
+        then()
+    else:
+        sys.meta_path.insert(0, Afterwards(name, then))
+
+
+def prepare_torch(seed):
+    """Seed, threads, and no surprise from a graphics card."""
+    torch = sys.modules["torch"]
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads())
+
+
+def prepare_figures():
+    """The course's look, and PNG bytes that do not name the version that drew them."""
+    show = importlib.import_module("utils.show")
+    if not hasattr(show, "style"):  # this is pyplot being imported by utils.show, whose turn comes
+        return
+    show.style()
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+        from matplotlib_inline.config import InlineBackend
+
+        InlineBackend.instance(parent=shell).print_figure_kwargs = {
+            "bbox_inches": "tight",
+            "metadata": {"Software": None},
+        }
+
+
+def host():
+    """Who runs this kernel: Colab, Kaggle, Binder, VS Code, Jupyter, or no front end at all (pages being stored)."""
+    with contextlib.suppress(ImportError, ValueError):  # no package google, or one without this part
+        if importlib.util.find_spec("google.colab"):
+            return "Colab"
+    signs = {
+        "KAGGLE_KERNEL_RUN_TYPE": "Kaggle",
+        "BINDER_SERVICE_HOST": "Binder",
+        "VSCODE_PID": "VS Code",
+        "JPY_SESSION_NAME": "Jupyter",
+    }
+    return next((name for sign, name in signs.items() if os.environ.get(sign)), "no front end")
+
+
+def prepare_host():
+    """On Colab and Kaggle: let our own widgets show, and add what is missing; what is there is never replaced."""
+    if host() == "Colab":
+        from google.colab import output
+
+        output.enable_custom_widget_manager()
+    small = [line for line in setup.requirements() if line.startswith(("anywidget", "gensim", "tqdm"))]
+    missing = [line for line in small if version_of(line) is None]
+    if missing:
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=False)
+
+
+# The network ------------------------------------------------------------------------------------------
+
+
+def forced_offline():
+    """Does the environment say that there is no network?"""
+    no = os.environ.get("COURSE_ONLINE", "").lower() in ("0", "no", "false")
+    return no or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "yes", "on", "true")
+
+
+@functools.cache
+def hub_answers(address):
+    """Does the hub answer within two seconds? Asked once for a kernel."""
+    return setup.answers(address, seconds=2.0)
+
+
+def online():
+    """Can the hub be reached? Sections tagged `hub` begin with this; COURSE_ONLINE=0 says no without asking."""
+    return not forced_offline() and hub_answers(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+
+
+# The doctor ------------------------------------------------------------------------------------------
+
+Row = namedtuple("Row", "what found ok advice")  # ok: True, False, or None for "good to know"
+SIGNS = {True: "✓", False: "✗", None: "○"}
+
+
+def doctor():
+    """The state of this machine as a table: what was found, and what to do where it is wrong."""
+    return Report(checks(facts()))
+
+
+class Report:
+    """Rows of the doctor: a table on a page, plain text elsewhere."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.ok = all(row.ok is not False for row in rows)
+
+    def _repr_html_(self):
+        cells = "".join(
+            f"<tr><td>{SIGNS[row.ok]}</td><th style='text-align:left'>{html.escape(row.what)}</th>"
+            f"<td style='text-align:left'>{html.escape(row.found)}</td>"
+            f"<td style='text-align:left'>{html.escape('' if row.ok else row.advice)}</td></tr>"
+            for row in self.rows
+        )
+        return f"<table><tr><th></th><th></th><th>found</th><th>what to do</th></tr>{cells}</table>"
+
+    def __repr__(self):
+        lines = []
+        for row in self.rows:
+            lines.append(f"{SIGNS[row.ok]} {row.what:<13} {row.found}")
+            lines += (
+                []
+                if row.ok
+                else textwrap.wrap(row.advice, 90, initial_indent=" " * 16, subsequent_indent=" " * 16)
+            )
+        return "\n".join(lines)
+
+
+def version_of(requirement):
+    """The installed version of the package that a requirement line names; None if there is none."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(re.match(r"[\w.-]+", requirement)[0])
+    return None
+
+
+def memory():
+    """Bytes of memory: (in all, free), with the limit of a container where there is one."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        return pages * size, None
+    found = dict(re.findall(r"(\w+):\s+(\d+) kB", meminfo.read_text(encoding="ascii")))
+    total, free = int(found["MemTotal"]) * 1024, int(found["MemAvailable"]) * 1024
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        total, free = min(total, limit), min(free, limit - used)
+    return total, free
+
+
+def hub_cache():
+    """The hub's cache: (folder, number of models in it, can it be written?)."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home = os.environ.get("HF_HOME") or os.path.join(caches, "huggingface")
+    folder = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser().absolute()
+    there = next(path for path in [folder, *folder.parents] if path.exists())
+    return folder, len(list(folder.glob("models--*"))), os.access(there, os.W_OK)
+
+
+def facts():
+    """What the doctor looks at, gathered from this machine."""
+    import torch
+
+    total, free = memory()
+    return {
+        "python": sys.version_info[:2],
+        "versions": {line: version_of(line) for line in setup.requirements()},
+        "torch": torch.__version__,
+        "sum": float(torch.ones(3, 3).matmul(torch.ones(3, 3)).sum()),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 1,
+        "memory": total,
+        "free_memory": free,
+        "state": state(),
+        "free_disk": shutil.disk_usage(state()).free,
+        "online": online(),
+        "hub": hub_cache(),
+        "host": host(),
+    }
+
+
+def checks(facts):
+    """The doctor's rows for these facts: (what, found, is it well?, what to do if not)."""
+    from packaging.requirements import Requirement
+
+    low, high = setup.python_range()
+    python = ".".join(map(str, facts["python"]))
+    supported = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
+    gb = {name: facts[name] / 2**30 for name in ("memory", "free_disk")}
+    free = facts["memory"] if facts["free_memory"] is None else facts["free_memory"]
+    wrong = [
+        f"{Requirement(line).name} {version or 'missing'} (needs {Requirement(line).specifier})"
+        for line, version in facts["versions"].items()
+        if version is None or not Requirement(line).specifier.contains(version, prereleases=True)
+    ]
+    found = {Requirement(line).name: version or "missing" for line, version in facts["versions"].items()}
+    widgets = [f"{name} {found[name]}" for name in ("ipywidgets", "anywidget")]
+    folder, models, can_write = facts["hub"]
+    return [
+        Row(
+            "Python",
+            python,
+            low <= facts["python"] < high,
+            f"Use Python {supported}: `make lab` finds one on PATH.",
+        ),
+        Row(
+            "packages",
+            ", ".join(wrong) or f"all {len(facts['versions'])} in range",
+            not wrong,
+            "Close this page and start with `make lab`, which installs the versions that were tested.",
+        ),
+        Row(
+            "torch",
+            f"{facts['torch']}, computes"
+            if facts["sum"] == 27
+            else f"{facts['torch']}, 27 comes out as {facts['sum']}",
+            facts["sum"] == 27,
+            "This build of torch does not compute on this processor: set up again with `rm -r .venv; make lab`.",
+        ),
+        Row(
+            "threads",
+            f"{facts['threads']} of {facts['cores']} cores",
+            1 <= facts["threads"] <= facts["cores"],
+            "More threads than cores wait for one another: unset OMP_NUM_THREADS and restart the kernel.",
+        ),
+        Row(
+            "memory",
+            f"{free / 2**30:.1f} GB free of {gb['memory']:.1f} GB",
+            free >= 2**30,
+            "Pages need 1 GB: shut down other kernels (Lab: the round button at the left) or close programs.",
+        ),
+        Row(
+            "disk",
+            f"{gb['free_disk']:.1f} GB free in {facts['state']}",
+            gb["free_disk"] >= 0.5,
+            "Free half a gigabyte, or set COURSE_STATE to a folder on another disk before starting.",
+        ),
+        Row(
+            "network",
+            "the hub answers" if facts["online"] else "the hub does not answer",
+            True if facts["online"] else None,
+            "Pages work offline; only sections that begin with `if course.online():` stay empty.",
+        ),
+        Row(
+            "hub cache",
+            f"{models} models in {folder}",
+            can_write,
+            f"{folder} cannot be written, so published models cannot be kept: set HF_HOME to a folder of your own.",
+        ),
+        Row(
+            "widgets",
+            ", ".join([facts["host"], *widgets]),
+            "missing" not in " ".join(widgets),
+            "Start with `make lab` and reload the browser's page; until then read the figure beside each widget.",
+        ),
+    ]

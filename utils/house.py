@@ -1,0 +1,242 @@
+"""For maintainers: what is made from pyproject.toml and from the pages that exist.
+
+    python -m utils.house pins      write constraints.txt from the versions that are installed here
+    python -m utils.house picture   draw README's picture anew, if it has changed; `make made` does this too
+    python -m utils.house address   write every page's first cell anew, after REPO or TAG changed in utils/course.py
+
+environment.yml and the marked parts of README.md are made by `make made` (utils/pages.py asks `made` below).
+"""
+
+import base64
+import json
+import re
+import sys
+from importlib import metadata
+from urllib.parse import quote
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from utils import course, setup
+
+ROOT = setup.ROOT
+EXTRAS = "dev", "edit", "gpus", "browser"
+
+
+def made():
+    """A maker for utils/pages.py: path → the function that returns its text."""
+    return {"environment.yml": environment_yml, "README.md": readme}
+
+
+# Versions ------------------------------------------------------------------------------------------
+
+
+def python_versions():
+    """The supported versions: 3.11, 3.12, 3.13."""
+    low, high = setup.python_range()
+    return [f"{low[0]}.{minor}" for minor in range(low[1], high[1])]
+
+
+def environment_yml():
+    """environment.yml for conda and Binder: conda brings Python, pip all the rest, with pyproject's ranges."""
+    # Binder takes its newest known Python for a range, and Python 3.10 for ">=": so exactly one version.
+    lines = [
+        "# Made from pyproject.toml: never edit, `make made`.",
+        "name: language-models",
+        "channels:",
+        "  - conda-forge",
+        "  - nodefaults",
+        "dependencies:",
+        f"  - python={python_versions()[0]}",
+        "  - pip",
+        "  - pip:",
+        f"      - --extra-index-url {setup.CPU_WHEELS}",
+        *(f'      - "{line}"' for line in setup.requirements("dev")),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def applies(requirement, extras=()):
+    """Does this requirement hold on Linux, for any supported Python?"""
+    if requirement.marker is None:
+        return True
+    linux = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
+    machine = {**default_environment(), **linux, "implementation_name": "cpython"}
+    return any(
+        requirement.marker.evaluate(
+            {**machine, "python_version": v, "python_full_version": v + ".0", "extra": extra}
+        )
+        for v in python_versions()
+        for extra in ["", *extras]
+    )
+
+
+def needs(name, extras=()):
+    """The requirements of an installed package."""
+    lines = metadata.distribution(name).requires or []
+    return [r for r in map(Requirement, lines) if applies(r, extras)]
+
+
+def tree(lines):
+    """Every package that these requirement lines pull in: name → installed version, None where it is not installed."""
+    found, todo = {}, [Requirement(line) for line in lines]
+    asked = set()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, *sorted(requirement.extras)) in asked:
+            continue
+        asked.add((name, *sorted(requirement.extras)))
+        try:
+            found[name] = Version(metadata.version(name)).public
+            todo += needs(name, requirement.extras)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def constraints():
+    """constraints.txt: one version for each package of the whole tree, extras included."""
+    found = tree(setup.requirements(*EXTRAS))
+    absent = sorted(name for name, version in found.items() if version is None)
+    if absent:
+        raise setup.Stop(f"Not installed here, so not to be pinned: {', '.join(absent)}. Install them first.")
+    head = "# Made by `python -m utils.house pins` in an environment that passed every test. Never edit."
+    return "\n".join([head, *(f"{name}=={found[name]}" for name in sorted(found))]) + "\n"
+
+
+# README: the buttons and the table of pages --------------------------------------------------------------------
+
+
+def standing(name):
+    """Where a lesson stands: "here", "begun" (its notebook metadata say `course.draft`), or "coming"."""
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    if not path.exists():
+        return "coming"
+    about = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("course", {})
+    return "begun" if about.get("draft") else "here"
+
+
+def buttons(name):
+    """Colab and Binder links of a page."""
+    path = quote(f"notebooks/{name}.ipynb")
+    owner = course.REPO.removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{owner}/blob/{course.TAG}/{path}"
+    binder = f"https://mybinder.org/v2/gh/{owner}/{course.TAG}?urlpath=lab/tree/{path}"
+    return f"[Colab]({colab}) · [Binder]({binder})"
+
+
+def page_row(name, question):
+    """One line of the table; a page that is not there yet says so."""
+    if standing(name) == "coming":
+        return f"| {name} | {question} | coming | |"
+    homework = [
+        f"[{path.stem}](notebooks/{path.name})"
+        for path in sorted((ROOT / "notebooks").glob(f"hw{name[:2]}_*"))
+    ]
+    begun = "begun · " if standing(name) == "begun" else ""
+    return (
+        f"| [{name}](notebooks/{name}.ipynb) | {question} | {begun}{buttons(name)} | {' '.join(homework)} |"
+    )
+
+
+def pages_table():
+    """The course map as a table, from the pages that exist."""
+    lines = []
+    for part, pages in course.PAGES.items():
+        lines += [f"**{part}**", "", "| page | its question | open in | homework |", "|---|---|---|---|"]
+        lines += [page_row(name, question) for name, question in pages.items()] + [""]
+    names = [name for pages in course.PAGES.values() for name in pages]
+    here = sum(standing(name) == "here" for name in names)
+    return "\n".join(
+        [f"{here} of {len(names)} lessons are here; the others are *begun* or *coming*.", "", *lines[:-1]]
+    )
+
+
+def open_links():
+    """The row of buttons under the title."""
+    owner = course.REPO.removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{owner}/blob/{course.TAG}/{setup.FIRST_PAGE}"
+    binder = f"https://mybinder.org/v2/gh/{owner}/{course.TAG}?urlpath=lab/tree/{setup.FIRST_PAGE}"
+    return "\n".join(
+        [
+            f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})",
+            f"[![Launch Binder](https://mybinder.org/badge_logo.svg)]({binder})",
+            "[![Open in Lab](https://img.shields.io/badge/JupyterLab-make%20lab-orange)](#two-commands)",
+        ]
+    )
+
+
+def readme():
+    """README.md with its made parts written anew."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, part in {"open": open_links, "pages": pages_table}.items():
+        pattern = rf"(<!-- made: {name} -->\n).*?(<!-- end -->)"
+        text, count = re.subn(
+            pattern, lambda m, part=part: m[1] + part() + "\n" + m[2], text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise setup.Stop(
+                f"README.md must have one place marked `<!-- made: {name} -->` … `<!-- end -->`."
+            )
+    return text
+
+
+PICTURE = ROOT / "data" / "course-map.png"
+
+
+def picture():
+    """README's picture, the map of the course with the pages that exist, as PNG bytes."""
+    from utils import show
+
+    return show.png(show.course_map())
+
+
+def same_picture(one, other):
+    """Do two PNGs look the same? Other builds of the font renderer may differ by a shade."""
+    from utils import pages
+
+    return pages.same_picture(base64.b64encode(one), base64.b64encode(other))
+
+
+def draw():
+    """Draw README's picture anew if it has changed."""
+    drawn = picture()
+    if not PICTURE.exists() or not same_picture(drawn, PICTURE.read_bytes()):
+        PICTURE.write_bytes(drawn)
+        print(f"{PICTURE.relative_to(ROOT)} is made anew")
+
+
+def address():
+    """Write BOOTSTRAP into every page that begins with an older form of it."""
+    from utils import pages
+
+    for path in pages.all_pages():
+        nb = pages.read(path)
+        first = next(cell for cell in nb.cells if cell.cell_type == "code")
+        if first.source.startswith("import os, sys; sys.path"):
+            first.source = course.BOOTSTRAP
+            pages.write(path, pages.as_text(nb))
+
+
+def main(words):
+    """One of three verbs."""
+    try:
+        if words == ["pins"]:
+            (ROOT / "constraints.txt").write_text(constraints(), encoding="utf-8")
+        elif words == ["picture"]:
+            draw()
+        elif words == ["address"]:
+            address()
+        else:
+            print(__doc__)
+        return 0
+    except setup.Stop as stop:
+        setup.say(str(stop))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
