@@ -1,0 +1,160 @@
+"""The training loop: the loss equals torch's, a killed run goes on as if nothing happened, several processes agree."""
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from utils import train
+from utils.lessons.gpt import GPT, GPTConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = GPTConfig(vocab_size=61, n_positions=16, n_layers=2, n_heads=2, d_model=16)
+RUN = """
+import sys, torch
+from utils import train
+from utils.lessons.gpt import GPT, GPTConfig
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = GPT(GPTConfig(vocab_size=61, n_positions=16, n_layers=2, n_heads=2, d_model=16))
+def batches(step):
+    ids = torch.randint(61, (4, 17), generator=torch.Generator().manual_seed(step))
+    return ids[:, :-1], ids[:, 1:]
+log = train.fit(model, batches, int(sys.argv[2]), sys.argv[1], seconds=float(sys.argv[3]), warmup=5)
+if train.rank() == 0:
+    torch.save([model.state_dict(), [entry["loss"] for entry in log]], sys.argv[4])
+"""
+
+
+def started(*arguments, launcher=()):
+    command = [sys.executable, *launcher, str(arguments[0]), *map(str, arguments[1:])]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
+def test_chunked_loss_and_gradients_equal_torch(chunk):
+    torch.manual_seed(chunk)
+    hidden, weight = torch.randn(50, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
+    targets = torch.randint(11, (50,))
+    targets[::9] = -100
+    ours = train.ChunkedCrossEntropy.apply(hidden, weight, targets, chunk)
+    theirs = F.cross_entropy(hidden @ weight.T, targets)
+    torch.testing.assert_close(ours, theirs)
+    ours_grads = torch.autograd.grad(3 * ours, (hidden, weight))
+    torch.testing.assert_close(ours_grads, torch.autograd.grad(3 * theirs, (hidden, weight)))
+
+
+def test_chunked_loss_of_nothing_is_zero():
+    hidden, weight = torch.randn(5, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
+    loss = train.ChunkedCrossEntropy.apply(hidden, weight, torch.full((5,), -100), 2)
+    loss.backward()
+    assert loss == 0 and not hidden.grad.any() and not weight.grad.any()
+
+
+def test_cosine_rises_then_falls():
+    rates = [train.cosine(step, 100, warmup=10, floor=0.1) for step in range(101)]
+    assert rates[0] == 0.1 and rates[10] == 1.0 and math.isclose(rates[100], 0.1)
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_fit_learns_a_rule():
+    torch.manual_seed(0)
+    model = GPT(TINY)
+
+    def batches(step):
+        start = torch.randint(61, (8, 1), generator=torch.Generator().manual_seed(step))
+        ids = (start + 7 * torch.arange(17)) % 61
+        return ids[:, :-1], ids[:, 1:]
+
+    log = train.fit(model, batches, 150, rate=1e-2, warmup=10, evaluate=lambda m: {"scored": True}, every=100)
+    assert log[0]["loss"] > 3.5 and log[-1]["loss"] < 0.5
+    assert [entry["step"] for entry in log if "scored" in entry] == [100, 150]
+
+
+def test_muon_takes_inner_matrices_only():
+    muon, adamw = train.make_optimizers(GPT(TINY))
+    assert {p.shape for group in muon.param_groups for p in group["params"]} == {
+        (48, 16),
+        (16, 16),
+        (64, 16),
+        (16, 64),
+    }
+    total = sum(p.numel() for optimizer in (muon, adamw) for g in optimizer.param_groups for p in g["params"])
+    assert total == sum(p.numel() for p in GPT(TINY).parameters())
+
+
+def test_killed_run_goes_on_to_the_same_weights(tmp_path):
+    (tmp_path / "run.py").write_text(RUN)
+    steps = 150
+    assert started(tmp_path / "run.py", tmp_path / "whole", steps, 1e9, tmp_path / "whole.pt").wait(120) == 0
+    rng = random.Random(0)
+    for attempt in range(20):
+        process = started(tmp_path / "run.py", tmp_path / "cut", steps, 0.05, tmp_path / "cut.pt")
+        began = time.monotonic()
+        while process.poll() is None and not list((tmp_path / "cut").glob("step-*.pt")):
+            time.sleep(0.01)
+            assert time.monotonic() - began < 60
+        time.sleep(rng.uniform(0, 0.3))
+        if attempt < 2 and process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert train.newest(tmp_path / "cut") is not None
+        elif process.wait(120) == 0:
+            break
+    (whole, losses), (cut, cut_losses) = torch.load(tmp_path / "whole.pt"), torch.load(tmp_path / "cut.pt")
+    assert cut_losses == losses and len(losses) == steps
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys):
+    model = GPT(TINY)
+    optimizers = train.make_optimizers(model)
+    train.save(tmp_path, 10, model, optimizers, [])
+    train.save(tmp_path, 20, model, optimizers, [])
+    whole = (tmp_path / "step-000020.pt").read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"<html>not found</html>"):
+        (tmp_path / "step-000020.pt").write_bytes(damaged)
+        assert train.newest(tmp_path)["step"] == 10
+    assert "step-000020.pt cannot be read" in capsys.readouterr().out
+
+
+def test_only_two_checkpoints_are_kept(tmp_path):
+    model = GPT(TINY)
+    for step in (1, 2, 3, 4):
+        train.save(tmp_path, step, model, train.make_optimizers(model), [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000003.pt", "step-000004.pt"]
+
+
+def test_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError), train.atomic(tmp_path / "a") as path:
+        path.write_text("half")
+        raise OSError("no space left")
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_processes_learn_as_one(tmp_path):
+    (tmp_path / "run.py").write_text(RUN)
+    assert started(tmp_path / "run.py", tmp_path / "one", 20, 1e9, tmp_path / "one.pt").wait(120) == 0
+    two = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert (
+        started(tmp_path / "run.py", tmp_path / "two", 20, 1e9, tmp_path / "two.pt", launcher=two).wait(180)
+        == 0
+    )
+    one, _ = torch.load(tmp_path / "one.pt")
+    both, _ = torch.load(tmp_path / "two.pt")
+    torch.manual_seed(0)
+    start = GPT(TINY).state_dict()
+    moved = sum((one[name] - start[name]).norm() for name in one)
+    apart = sum((one[name] - both[name]).norm() for name in one)
+    assert apart < 0.1 * moved  # bf16 sums in another order

@@ -1,0 +1,200 @@
+"""The training loop of the course: bf16 arithmetic, float32 weights, a loss that never holds all logits."""
+
+import json
+import math
+import os
+import time
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Mean cross entropy of softmax(hidden @ weight.T), computed chunk by chunk.
+
+    The logits of a batch, tokens × vocabulary, are most of a small model's memory traffic. Here only `chunk` rows of
+    them exist at a time, and the gradient is formed while they are there.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, chunk):
+        d_hidden, d_weight = torch.zeros_like(hidden), torch.zeros(weight.shape, device=weight.device)
+        kept = (targets >= 0).nonzero()[:, 0]
+        total = torch.zeros((), device=hidden.device)
+        for rows in kept.split(chunk):
+            states, target = hidden[rows], targets[rows, None]
+            p = (states @ weight.T).softmax(-1, dtype=torch.float32)
+            p_target = p.gather(1, target)
+            total -= p_target.clamp_min(1e-30).log().sum()
+            d_logits = p.scatter_(1, target, p_target - 1).to(hidden.dtype)
+            d_hidden[rows] = d_logits @ weight
+            d_weight += d_logits.T @ states
+        ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
+        ctx.n = max(1, len(kept))
+        return total / ctx.n
+
+    @staticmethod
+    def backward(ctx, grad):
+        d_hidden, d_weight = ctx.saved_tensors
+        scale = grad / ctx.n
+        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale.to(d_weight.dtype), None, None
+
+
+def token_loss(model, inputs, targets, chunk=512):
+    """Mean cross entropy in nats of `targets` (B, T) given token ids `inputs` (B, T); targets below 0 do not count."""
+    hidden = model.hidden(inputs)
+    return ChunkedCrossEntropy.apply(hidden.flatten(0, 1), model.head.weight, targets.flatten(), chunk)
+
+
+def cosine(step, steps, warmup=100, floor=0.0):
+    """The share of the full learning rate at `step`: a straight rise, then half a cosine down to `floor`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def make_optimizers(model, rate=4e-3, weight_decay=0.05):
+    """Muon for the matrices between the layers, AdamW for embeddings, norms and biases.
+
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; rates matched to AdamW's.
+    """
+    inner, outer = [], []
+    for name, p in model.named_parameters():
+        is_inner = p.ndim == 2 and not name.startswith(("tokens", "positions", "head"))
+        (inner if is_inner else outer).append(p)
+    muon = torch.optim.Muon(inner, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
+
+
+class MixedPrecision:
+    """A bf16 copy of the model computes; the float32 model learns, so that small updates are not rounded away."""
+
+    def __init__(self, model):
+        self.model, self.copy = model, deepcopy(model).to(torch.bfloat16)
+        self.pairs = list(zip(model.parameters(), self.copy.parameters(), strict=True))
+
+    def collect(self):
+        """Move the copy's gradients to the model, averaged over all processes."""
+        for p, q in self.pairs:
+            p.grad, q.grad = q.grad.float(), None
+            if dist.is_initialized():
+                dist.all_reduce(p.grad)
+                p.grad /= dist.get_world_size()
+
+    @torch.no_grad()
+    def refresh(self):
+        """Round the model's weights into the copy."""
+        for p, q in self.pairs:
+            q.copy_(p)
+
+
+def rank():
+    """This process's number among those that train together; 0 where one trains alone."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world():
+    """How many processes train together (accelerate launch and torchrun say it)."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def device():
+    """Where this process computes: its own accelerator, or the processor."""
+    return (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
+
+
+@contextmanager
+def atomic(path):
+    """Yield a temporary path that takes the place of `path` only when the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def newest(folder):
+    """The newest checkpoint in `folder` that loads, or None. Checkpoints are read only where this run wrote them."""
+    for path in sorted(Path(folder).glob("step-*.pt"), reverse=True):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            print(f"{path.name} cannot be read ({type(error).__name__}): the one before it is used.")
+    return None
+
+
+def save(folder, step, model, optimizers, log, keep=2):
+    """Write a checkpoint and remove all but the newest `keep`."""
+    state = {"step": step, "log": json.dumps(log), "model": model.state_dict()}
+    with atomic(Path(folder) / f"step-{step:06d}.pt") as path:
+        torch.save(state | {"optimizers": [o.state_dict() for o in optimizers]}, path)
+    for old in sorted(Path(folder).glob("step-*.pt"))[:-keep]:
+        old.unlink()
+
+
+def resume(folder, model, optimizers):
+    """Fill model and optimizers from the newest checkpoint in `folder`; return its step and log, or 0 and []."""
+    if folder is None or (state := newest(folder)) is None:
+        return 0, []
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["step"], json.loads(state["log"])
+
+
+def train_step(mixed, optimizers, inputs, targets, rate, clip=1.0):
+    """One update of `mixed.model` on one batch at learning rate `rate`; returns the loss in nats a token."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    mixed.refresh()
+    loss = token_loss(mixed.copy, inputs, targets)
+    loss.backward()
+    mixed.collect()
+    torch.nn.utils.clip_grad_norm_(mixed.model.parameters(), clip)
+    for optimizer in optimizers:
+        optimizer.step()
+    return loss.item()
+
+
+def fit(model, batches, steps, folder=None, rate=4e-3, warmup=100, evaluate=None, every=250, seconds=300):
+    """Train `model` on `batches(step) -> (inputs, targets)` for `steps` steps and return the log, a list of dicts.
+
+    folder    where checkpoints are kept; an interrupted run in the same folder goes on where it stood
+    evaluate  called as evaluate(model) every `every` steps and at the end; its dict joins the log
+    seconds   time between checkpoints
+    Several processes (accelerate launch, torchrun) share each batch; the stop button leaves the model usable.
+    """
+    if world() > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    place, first = next(model.parameters()).device, rank() == 0
+    optimizers, mixed = make_optimizers(model, rate), MixedPrecision(model)
+    start, log = resume(folder, model, optimizers)
+    saved_at = time.monotonic()
+    for step in range(start, steps):
+        began, last = time.monotonic(), step + 1 == steps
+        inputs, targets = (ids[rank() :: world()].to(place) for ids in batches(step))
+        loss = train_step(mixed, optimizers, inputs, targets, rate * cosine(step, steps, warmup))
+        took = time.monotonic() - began
+        log.append({"step": step + 1, "loss": round(loss, 4), "seconds": round(took, 3)})
+        if evaluate and first and (last or (step + 1) % every == 0):
+            log[-1] |= evaluate(model)
+        if folder and first and (last or (step + 1) % 20 == 0):
+            print(f"{step + 1} of {steps}:", *(f"{k} {v}" for k, v in log[-1].items()), flush=True)
+        if folder and first and (last or time.monotonic() - saved_at > seconds):
+            save(folder, step + 1, model, optimizers, log)
+            saved_at = time.monotonic()
+    return log

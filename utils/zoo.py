@@ -1,0 +1,273 @@
+"""The zoo: models that the course trained itself, in transformers' own file format, and the way to the hub's.
+
+python -m utils.zoo train NAME --corpus DIR    make a member again (an interrupted run goes on where it stood)
+python -m utils.zoo card NAME --corpus DIR     measure it and write its card
+python -m utils.zoo verify                     compare every file with its sha256
+"""
+
+import hashlib
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from utils.lessons.gpt import GPT
+
+FOLDER = Path(__file__).resolve().parent.parent / "data" / "zoo"
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+class ZooError(RuntimeError):
+    """Says in one sentence what is wrong with a model's folder or name, and what to do."""
+
+
+@dataclass(frozen=True)
+class LSTMConfig:
+    """The shape of a recurrent language model; the defaults are the zoo's."""
+
+    vocab_size: int = 6144
+    n_layers: int = 2
+    d_model: int = 512
+
+
+class LSTM(nn.Module):
+    """A recurrent language model: embedding, torch's LSTM, and a head that is the embedding itself."""
+
+    model_type = "lstm"
+    make_config = LSTMConfig
+    published_config = {"vocab_size": "vocab_size", "n_layers": "n_layers", "d_model": "d_model"}
+    published_names = {}
+    published_transposed = ()
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.lstm = nn.LSTM(config.d_model, config.d_model, config.n_layers, batch_first=True)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head.weight = self.tokens.weight
+        nn.init.normal_(self.tokens.weight, std=0.02)
+
+    def forward(self, ids):
+        """ids: (B, T) → logits (B, T, V)."""
+        return self.head(self.hidden(ids))
+
+    def hidden(self, ids):
+        """ids: (B, T) → the states that the head reads, (B, T, D)."""
+        return self.lstm(self.tokens(ids))[0]
+
+
+FAMILIES = {family.model_type: family for family in (GPT, LSTM)}
+
+
+def translate(name, table):
+    """`name` of a weight with each dotted part that `table` knows replaced."""
+    for old, new in table.items():
+        name = re.sub(rf"(?<![^.]){re.escape(old)}(?![^.])", new, name)
+    return name
+
+
+def sha256(path):
+    """The sha256 of a file, as hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums():
+    """{path below the zoo's folder: sha256} as SHA256SUMS holds them."""
+    lines = (FOLDER / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+
+
+def verify(name):
+    """Raise a ZooError unless the three files of the zoo's member `name` are those that were shipped."""
+    known = checksums()
+    for file in FILES:
+        path = FOLDER / name / file
+        if not path.exists():
+            raise ZooError(f"{path} is missing: `git checkout -- data/zoo/{name}` brings it back.")
+        found, expected = sha256(path), known.get(f"{name}/{file}", "none")
+        if found != expected:
+            mend = f"`git checkout -- data/zoo/{name}` brings the right one back"
+            raise ZooError(
+                f"{path} does not match its checksum (expected {expected:.8}…, got {found:.8}…): {mend}."
+            )
+
+
+def read_config(folder):
+    """The `config.json` of a folder as a dict, and the class of its family."""
+    path = Path(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        family = FAMILIES[config["model_type"]]
+    except FileNotFoundError:
+        raise ZooError(
+            f"{folder} has no config.json: give the folder of a model in transformers' format."
+        ) from None
+    except ValueError:
+        raise ZooError(f"{path} is not JSON: download or copy it again.") from None
+    except (KeyError, TypeError):
+        known = ", ".join(sorted(FAMILIES))
+        raise ZooError(f"{path} names no model_type that the course builds: it builds {known}.") from None
+    missing = [key for key in family.published_config if key not in config and key != "layer_norm_epsilon"]
+    if missing:
+        raise ZooError(
+            f"{path} lacks {', '.join(missing)}: it is no whole {config['model_type']} configuration."
+        )
+    return config, family
+
+
+def read_weights(folder, model):
+    """Fill `model` from the folder's `model.safetensors`: every weight, in its shape, or none at all."""
+    path = Path(folder) / "model.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            published = {name.removeprefix("transformer."): file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise ZooError(
+            f"{folder} has no model.safetensors: only weights in that format are opened."
+        ) from None
+    except SafetensorError as error:
+        raise ZooError(f"{path} is damaged ({error}): download or copy it again.") from None
+    state = {translate(name, model.published_names): weight.float() for name, weight in published.items()}
+    state = {k: w.T if k.endswith(model.published_transposed) else w for k, w in state.items()}
+    for name, parameter in model.named_parameters():
+        if name not in state:
+            raise ZooError(
+                f"{path} lacks {translate(name, swapped(model))}: it does not hold the model of config.json."
+            )
+        if state[name].shape != parameter.shape:
+            found, expected = tuple(state[name].shape), tuple(parameter.shape)
+            raise ZooError(
+                f"{path}: {name} has the shape {found}, config.json asks for {expected}: they do not belong together."
+            )
+        if not state[name].isfinite().all():
+            raise ZooError(f"{path}: {name} holds values that are not numbers: download or copy it again.")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(state[name])
+    return model
+
+
+def swapped(model):
+    """The table of names read backwards: ours → transformers'."""
+    return {ours: theirs for theirs, ours in model.published_names.items()}
+
+
+def from_transformers(folder):
+    """The model in a folder of transformers' format, as the course's class of its family, float32, ready to use.
+
+    Raises ZooError, naming file, key, expected and found, where the folder is not whole; never a partly filled model.
+    """
+    config, family = read_config(folder)
+    shape = {ours: config[theirs] for theirs, ours in family.published_config.items() if theirs in config}
+    return read_weights(folder, family(family.make_config(**shape))).eval()
+
+
+def published(model):
+    """The config (dict) and the state dict under which transformers knows this model."""
+    family = model.model_type
+    config = {
+        "model_type": family,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "dtype": "float32",
+    }
+    config |= {theirs: getattr(model.config, ours) for theirs, ours in model.published_config.items()}
+    prefix = ""
+    if family == "gpt2":
+        config |= {
+            "architectures": ["GPT2LMHeadModel"],
+            "activation_function": "gelu_new",
+            "tie_word_embeddings": True,
+        }
+        config |= {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+        prefix = "transformer."
+    table, state = swapped(model), {}
+    for name, weight in model.named_parameters():
+        weight = weight.detach().T if name.endswith(model.published_transposed) else weight.detach()
+        state[prefix + translate(name, table)] = weight.contiguous()
+    return config, state
+
+
+def to_transformers(model):
+    """transformers' own model with the weights of ours (GPT only): the twin of every proof."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config, state = published(model)
+    settings = {k: v for k, v in config.items() if k not in ("model_type", "architectures", "dtype")}
+    twin = AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings))
+    missing, unexpected = twin.load_state_dict(state, strict=False)
+    assert set(missing) <= {"lm_head.weight"} and not unexpected, (missing, unexpected)
+    return twin.eval()
+
+
+def save(model, tokenizer, folder, dtype=torch.float16):
+    """Write config.json, model.safetensors (rounded to `dtype`) and tokenizer.json; each whole or not at all."""
+    from utils.train import atomic
+
+    config, state = published(model)
+    with atomic(Path(folder) / "config.json") as path:
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with atomic(Path(folder) / "model.safetensors") as path:
+        save_file({k: w.to(dtype) for k, w in state.items()}, path, metadata={"format": "pt"})
+    with atomic(Path(folder) / "tokenizer.json") as path:
+        tokenizer.save(str(path))
+
+
+def members():
+    """The names of the models that are shipped."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
+
+
+def load(name):
+    """`name` → (model, tokenizer): a member of the zoo by its short name, else a model of the hub by its full name.
+
+    Raises ZooError with one sentence where the name is unknown, a file is damaged or the hub cannot be reached.
+    """
+    from tokenizers import Tokenizer
+
+    if name in members():
+        verify(name)
+        folder = FOLDER / name
+    elif "/" in name:
+        folder = from_hub(name)
+    else:
+        known = ", ".join(members())
+        raise ZooError(
+            f"The zoo has no {name!r}: it has {known}; a hub model has a name like 'openai-community/gpt2'."
+        )
+    return from_transformers(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def from_hub(name):
+    """The folder of a hub model, from the local cache or downloaded, or a ZooError that names the stand-in."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    stand_in = next((m for m in ("gpt", *members()) if m in name), "gpt")
+    instead = f"zoo.load({stand_in!r}) is the shipped stand-in"
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES), etag_timeout=5))
+    except RepositoryNotFoundError:
+        raise ZooError(
+            f"The hub has no model {name!r}: check its name on huggingface.co; {instead}."
+        ) from None
+    except Exception as error:
+        why = type(error).__name__
+        raise ZooError(
+            f"{name} is not on this computer and the hub cannot be reached ({why}): {instead}."
+        ) from None
+
+
+if __name__ == "__main__":
+    from utils.pretrain import main
+
+    sys.exit(main(sys.argv[1:]))
