@@ -1,0 +1,169 @@
+"""JupyterLab as a student meets it: a server on a copy of the pages, and a headless Chromium in front of it."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+AVAILABLE = bool(
+    CHROMIUM and importlib.util.find_spec("playwright") and importlib.util.find_spec("jupyterlab")
+)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+QUIET += ["--disable-background-networking", "--disable-component-update"]
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false"},  # asks the network, and covers the page
+    "notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight leave the page
+    "docmanager-extension/plugin": {"autosave": False},
+}
+PATIENCE = 180_000  # milliseconds: a busy machine with two cores is slow, not wrong
+
+
+def copy_of_the_course(folder):
+    """A course in `folder`: copies of the pages, for Lab writes into them, and links to all the rest."""
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    for name in ("utils", "data", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def server(folder):
+    """The address of a JupyterLab that serves `folder`; its settings and its state are its own."""
+    for name, settings in SETTINGS.items():
+        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+    url = f"http://127.0.0.1:{free_port()}"
+    options = ["--no-browser", "--allow-root", f"--port={url.rsplit(':')[-1]}", "--IdentityProvider.token="]
+    options += [f"--ServerApp.root_dir={folder}", "--expose-app-in-browser", "--ServerApp.ip=127.0.0.1"]
+    own = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    own |= {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime"}
+    environment = os.environ | {name: str(folder / place) for name, place in own.items()}
+    with open(folder / "server.log", "w") as log:
+        lab = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log
+        )
+        try:
+            wait_for(url, lab, folder / "server.log")
+            yield url
+        finally:
+            lab.terminate()
+            lab.wait(30)
+
+
+def wait_for(url, process, log):
+    """Return once the server answers; show its log where it does not."""
+    for _ in range(240):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{url}/api", timeout=5)
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.5)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+NOTEBOOK = "window.jupyterapp.shell.currentWidget"
+
+
+class Page:
+    """One notebook, open in Lab."""
+
+    def __init__(self, browser, url, folder, name, width=1200, height=900):
+        self.path = folder / "notebooks" / f"{name}.ipynb"
+        self.cells = nbformat.read(self.path, as_version=4).cells
+        self.tab = browser.new_page(viewport={"width": width, "height": height})
+        self.tab.set_default_timeout(PATIENCE)
+        self.tab.goto(f"{url}/lab/workspaces/{name}/tree/notebooks/{self.path.name}?reset")
+        self.tab.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.tab.evaluate(f"{NOTEBOOK}.sessionContext.ready")
+        ready = f"{NOTEBOOK}.sessionContext.session?.kernel"
+        self.wait_until(lambda: self.tab.evaluate(f"{ready}?.connectionStatus") == "connected", "a kernel")
+        self.wait_until(lambda: self.tab.evaluate(f"{ready}?.status") == "idle", "an idle kernel")
+
+    def run_all(self):
+        """What the menu's Run All Cells does; returns when the last cell has run, or one has failed."""
+        self.tab.evaluate("window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        n_cells = sum(cell.cell_type == "code" for cell in self.cells)
+        self.tab.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        prompts = self.tab.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-prompt")
+
+        def finished():
+            counts = [text.strip("[]: ") for text in prompts.all_inner_texts()]
+            return sum(map(str.isdigit, counts)) == n_cells or bool(self.problems())
+
+        self.wait_until(finished, "the last cell")
+
+    def cell(self, name):
+        """The cell with this id, scrolled into sight."""
+        index = [cell.id for cell in self.cells].index(name)
+        cell = self.tab.locator(".jp-Notebook .jp-Cell").nth(index)
+        cell.scroll_into_view_if_needed()
+        return cell
+
+    def problems(self):
+        """Every error, warning and lost widget that can be seen on the page."""
+        marks = ("application/vnd.jupyter.error", "application/vnd.jupyter.stderr")
+        seen = [self.tab.locator(f'[data-mime-type="{mark}"]').all_inner_texts() for mark in marks]
+        seen += [self.tab.get_by_text("Error displaying widget").all_inner_texts()]
+        return [text for texts in seen for text in texts]
+
+    def wait_until(self, condition, what):
+        """Wait until `condition()` holds; say what was waited for where it never does."""
+        for _ in range(PATIENCE // 200):
+            if condition():
+                return
+            self.tab.wait_for_timeout(200)
+        raise AssertionError(f"waited in vain: {what}")
+
+    def shot(self, name, cell=None):
+        """A screenshot of the window, or of one cell, where COURSE_SHOTS names a folder for them."""
+        if folder := os.environ.get("COURSE_SHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            window = self.tab.viewport_size
+            if cell:  # a window tall enough for the whole cell
+                tall = self.cell(cell).bounding_box()["height"] + 300
+                self.tab.set_viewport_size(window | {"height": max(window["height"], int(tall))})
+            (self.cell(cell) if cell else self.tab).screenshot(path=str(Path(folder) / f"{name}.png"))
+            self.tab.set_viewport_size(window)
+
+
+@contextlib.contextmanager
+def chromium():
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=QUIET)
+        yield browser
+        browser.close()
+
+
+def scratch(folder, name, cells):
+    """Write a page made of these {id: source} behind the course's first cell."""
+    from utils import course
+
+    cells = {"boot": course.BOOTSTRAP, **cells}
+    made = [nbformat.v4.new_code_cell(source, id=key) for key, source in cells.items()]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nb = nbformat.v4.new_notebook(cells=made, metadata=kernel)
+    nb.nbformat_minor = 5
+    nbformat.write(nb, folder / "notebooks" / f"{name}.ipynb")

@@ -1,0 +1,335 @@
+"""What moves: the state is right without a browser, the view shows it, a picture stands in where nothing moves."""
+
+import ast
+import base64
+import inspect
+import itertools
+import math
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from utils import show, widgets
+from utils.lessons import decoding
+from utils.lessons.gpt import GPT, GPTConfig
+
+EOS, LN2 = 2, math.log(2)
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """One token for each byte, and three special ones."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<pad>", "<bos>", "<eos>", *letters]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(tokens[:3])
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(1)
+    model = GPT(GPTConfig(vocab_size=259, n_positions=32, n_layers=2, n_heads=2, d_model=16)).eval()
+    with torch.no_grad():
+        model.tokens.weight.mul_(20)
+    return model
+
+
+@pytest.fixture
+def game(model, tokenizer):
+    return widgets.DecoderGame(model, tokenizer, "Once", n_tokens=4, n_choices=5)
+
+
+def test_a_prompt_stands_behind_bos_where_there_is_one(tokenizer):
+    assert widgets.prompt_ids(tokenizer, "ab").tolist() == [1, *tokenizer.encode("ab").ids]
+    bare = Tokenizer(models.BPE({"a": 0}, []))
+    assert widgets.prompt_ids(bare, "aa").tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "p, text",
+    [(1, "1 in 1.0"), (0.4, "1 in 2.5"), (1 / 5400, "1 in 5,400"), (1 / 2.5e7, "1 in 25.0 million")]
+    + [(1e-9, "1 in 1.0 billion"), (1e-13, "1 in 10.0 trillion"), (1e-27, "1 in 10²⁷")],
+)
+def test_one_in(p, text):
+    assert widgets.one_in(math.log(p)) == text
+
+
+# The game's state
+
+
+def test_the_text_costs_what_one_forward_pass_says(model, game):
+    for rank in (0, 3, 1, 4):
+        game.pick(game.choices()[rank][0])
+    ids = torch.cat([game.start, torch.tensor(game.picks)])
+    with torch.no_grad():
+        log_p = model(ids[None, :-1])[0].log_softmax(-1).gather(-1, ids[1:, None])[-4:, 0]
+    assert game.compute()["log_p"] == pytest.approx(float(log_p.sum()), abs=1e-4)
+    assert [p for _, p in game.compute()["tokens"]] == pytest.approx(log_p.tolist(), abs=1e-4)
+
+
+def test_greedy_is_the_lessons_greedy(model, game):
+    ours = decoding.greedy(model, game.start[None], 4, eos=EOS)[0, len(game.start) :].tolist()
+    assert game.greedy(4) == ours[: ours.index(EOS) + 1] if EOS in ours else ours
+    second = game.choices()[1][0]
+    ids = torch.cat([game.start, torch.tensor([second])])
+    assert game.greedy(4, [second])[1:] == decoding.greedy(model, ids[None], 3)[0, len(ids) :].tolist()
+
+
+def test_choices_are_the_likeliest_best_first(game):
+    log_p = game.log_probs([])
+    assert [token for token, _, _ in game.choices()] == log_p.topk(5).indices.tolist()
+    assert [p for _, _, p in game.choices()] == log_p.topk(5).values.tolist()
+
+
+def test_picking_greedys_tokens_is_a_draw(game):
+    for token in game.greedy(3):
+        game.pick(token)
+    data = game.compute()
+    assert data["same"] and not data["ahead"] and data["log_p"] == data["greedy_log_p"]
+
+
+def test_ahead_means_likelier_and_the_best_of_all_texts_is(model, tokenizer):
+    """Over all texts of two tokens: `ahead` exactly where a text beats greedy's; for some prompt one does."""
+    beaten = 0
+    for prompt in ("a", "b", "dog", "Once", "Q", "zz"):
+        game = widgets.DecoderGame(model, tokenizer, prompt, n_tokens=2)
+        first = game.log_probs([])
+        rival = sum(game.step_log_probs(game.greedy(2)))
+        for token in first.topk(6).indices.tolist():
+            game.picks = [token, int(game.log_probs([token]).argmax())]
+            data = game.compute()
+            assert data["ahead"] == (data["log_p"] > rival + 1e-6)
+            beaten += data["ahead"]
+    assert beaten
+
+
+def test_undo_and_restart_take_tokens_back(game):
+    at_first = game.compute()
+    for _ in range(3):
+        game.pick(game.choices()[1][0])
+    three = list(game.picks)
+    game.undo()
+    assert game.picks == three[:2]
+    game.restart()
+    assert game.compute() == at_first
+    game.undo()
+    assert game.picks == []
+
+
+def test_the_game_ends_at_its_length_and_at_the_end_of_the_text(game):
+    for _ in range(4):
+        assert not game.over()
+        game.pick(game.choices()[0][0])
+    assert game.over() and game.compute()["choices"] == []
+    game.pick(5)
+    assert len(game.picks) == 4
+    game.restart()
+    game.pick(EOS)
+    assert game.over()
+    game.pick_by_chance()
+    assert game.picks == [EOS]
+
+
+def test_chance_picks_with_the_models_probabilities(game):
+    p = game.log_probs([]).exp()
+    top = int(p.argmax())
+    n, hits = 2000, 0
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(n):
+        game.restart()
+        game.pick_by_chance(generator)
+        hits += game.picks == [top]
+    spread = (float(p[top]) * (1 - float(p[top])) / n) ** 0.5
+    assert abs(hits / n - float(p[top])) < 4 * spread
+    assert 0.02 < p[top] < 0.98
+
+
+def test_no_distribution_is_computed_twice(game, model, monkeypatch):
+    calls = []
+    monkeypatch.setattr(widgets, "next_log_probs", lambda *a: calls.append(1) or torch.zeros(259))
+    for _ in range(3):
+        game.compute()
+        game.pick(7)
+        game.undo()
+    assert len(calls) == 1
+
+
+def test_a_text_longer_than_the_window_is_cut_on_the_left(model):
+    ids = torch.arange(3, 60)
+    long, last = widgets.next_log_probs(model, ids), widgets.next_log_probs(model, ids[-32:])
+    torch.testing.assert_close(long, last)
+
+
+# The game's view
+
+
+def test_buttons_play_the_game(model, tokenizer):
+    moving = widgets.decoder_game(model, tokenizer, "Once", n_tokens=3, n_choices=5)
+    game, parts = moving.state, moving.parts
+    assert [b.description for b in parts["picks"]] == [label for _, label, _ in game.choices()]
+    assert parts["Undo"].disabled and not parts["By chance"].disabled
+    wanted = game.choices()[2][0]
+    parts["picks"][2].click()
+    assert game.picks == [wanted]
+    assert "After 1 of 3" in parts["score"].value
+    assert [b.description for b in parts["picks"]] == [label for _, label, _ in game.choices()]
+    parts["By chance"].click()
+    parts["picks"][0].click()
+    assert all(b.disabled for b in parts["picks"]) and parts["By chance"].disabled
+    assert "The end." in parts["score"].value
+    parts["Undo"].click()
+    assert len(game.picks) == 2 and not parts["picks"][0].disabled
+    parts["Start over"].click()
+    assert game.picks == [] and "Pick a token" in parts["score"].value
+
+
+def test_the_score_says_who_is_ahead():
+    data = {"tokens": [("a", -1.0)], "log_p": -1.0, "greedy_log_p": -2.0, "greedy_text": "<b>", "over": False}
+    assert "likelier than greedy's!" in widgets.score_html({**data, "ahead": True, "same": False}, 9)
+    assert "Greedy's text is likelier" in widgets.score_html({**data, "ahead": False, "same": False}, 9)
+    assert "wrote the same" in widgets.score_html({**data, "ahead": False, "same": True}, 9)
+    assert "&lt;b&gt;" in widgets.score_html({**data, "ahead": False, "same": True}, 9)
+
+
+def test_text_cannot_break_the_page():
+    written = widgets.written_html("<script>", [("<b>", -1.0)])
+    assert "<script>" not in written and "&lt;script&gt;" in written and "&lt;b&gt;" in written
+
+
+# The next token under sliders
+
+
+@pytest.mark.parametrize(
+    "t, k, p", [(1.0, "all", 1.0), (0.5, "all", 1.0), (1.0, 5, 1.0), (1.5, 20, 0.6), (2, 3, 0.9)]
+)
+def test_sliders_do_what_the_lessons_processors_do(model, tokenizer, t, k, p):
+    state = widgets.NextToken(model, tokenizer, "Once", n=6)
+    state.temperature, state.k, state.p = t, k, p
+    logits = state.logits[None]
+    logits = decoding.temperature(t)(logits, None)
+    logits = decoding.top_k(259 if k == "all" else k)(logits, None)
+    expected = (decoding.top_p(p)(logits, None) if p < 1 else logits)[0].softmax(-1)
+    data = state.compute()
+    assert data["n_kept"] == int((expected > 0).sum())
+    top = state.logits.topk(6).indices
+    assert data["bars"]["after"][:-1] == pytest.approx(expected[top].tolist(), abs=1e-6)
+    entropy = -sum(q * math.log2(q) for q in expected.tolist() if q)
+    assert data["entropy"] == pytest.approx(entropy, abs=1e-3)
+
+
+def test_settings_that_change_nothing_leave_the_distribution_alone(model, tokenizer):
+    state = widgets.NextToken(model, tokenizer, "Once")
+    assert state.processors() == []
+    assert state.compute()["bars"]["before"] == state.compute()["bars"]["after"]
+
+
+def test_moving_a_slider_redraws_and_reset_brings_it_back(model, tokenizer):
+    moving = widgets.next_token_bars(model, tokenizer, "Once", n=6)
+    state, parts = moving.state, moving.parts
+    seen = {parts["image"].value}
+    for name, value in (("temperature", 0.4), ("k", 3), ("p", 0.5)):
+        parts[name].value = value
+        assert getattr(state, name) == value
+        assert parts["image"].value not in seen
+        seen.add(parts["image"].value)
+    assert state.compute()["n_kept"] <= 3
+    parts["reset"].click()
+    assert (state.temperature, state.k, state.p) == (1.0, "all", 1.0)
+    assert parts["image"].value in seen
+    parts["prompt"].value = "Dogs"
+    assert state.prompt == "Dogs" and parts["image"].value not in seen
+
+
+def test_pictures_have_words_and_quotes_cannot_break_them(model, tokenizer):
+    moving = widgets.next_token_bars(model, tokenizer, 'say "<hi>"', n=3)
+    value = moving.parts["image"].value
+    assert 'alt="After “say &quot;&lt;hi&gt;&quot;”' in value
+    start = value.index("base64,") + len("base64,")
+    assert base64.b64decode(value[start : value.index('"', start)]).startswith(b"<?xml")
+
+
+# The growing beam
+
+
+def test_the_tree_follows_its_step_and_width(model, tokenizer):
+    moving = widgets.beam_tree(model, tokenizer, "Once", n_new=4, n_beams=2)
+    state, parts = moving.state, moving.parts
+    whole = parts["image"].value
+    parts["step"].value = 1
+    assert state.compute()["step"] == 1 and len(state.compute()["states"]) == 4
+    assert parts["image"].value != whole
+    parts["beams"].value = 1
+    assert state.compute()["counts"]["best"] == 1
+    parts["beams"].value, parts["step"].value = 2, 4
+    assert parts["image"].value == whole
+
+
+def test_a_beam_of_one_is_greedy(model, tokenizer):
+    state = widgets.BeamTree(model, tokenizer, "Once", n_new=4, n_beams=1)
+    game = widgets.DecoderGame(model, tokenizer, "Once", n_tokens=4)
+    assert show.best_ids(state.steps(), 4) == game.greedy(4)
+    assert state.compute()["log_p"] == pytest.approx(sum(game.step_log_probs(game.greedy(4))), abs=1e-4)
+
+
+def test_each_width_is_searched_once(model, tokenizer, monkeypatch):
+    calls = []
+    search = decoding.beam_search
+    monkeypatch.setattr(decoding, "beam_search", lambda *a, **k: calls.append(1) or search(*a, **k))
+    state = widgets.BeamTree(model, tokenizer, "Once", n_new=3, n_beams=2)
+    for state.n_beams, state.step in itertools.product((2, 3), (1, 2, 3)):
+        state.compute()
+    assert len(calls) == 2
+
+
+# Where nothing can move
+
+MAKERS = [widgets.decoder_game, widgets.next_token_bars, widgets.beam_tree]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_picture_and_words_stand_in(model, tokenizer, make):
+    bundle = make(model, tokenizer, "Once")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW}
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert "Once" in bundle["text/plain"]
+    assert set(bundle[VIEW]) == {"version_major", "version_minor", "model_id"}
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_pages_work_without_ipywidgets(model, tokenizer, make, monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    moving = make(model, tokenizer, "Once")
+    assert set(moving._repr_mimebundle_()) == {"text/plain", "image/png"}
+    assert moving.state.compute()
+
+
+def test_only_what_ipywidgets_7_and_8_share_is_used():
+    shared = {
+        "Button",
+        "FloatSlider",
+        "HBox",
+        "HTML",
+        "IntSlider",
+        "Layout",
+        "Play",
+        "SelectionSlider",
+        "Text",
+        "VBox",
+    }
+    tree = ast.parse(inspect.getsource(widgets))
+    names = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    used = {node.attr for node in names if node.value.id == "ipywidgets"}
+    assert "HTML" in used and used <= shared | {"jslink"}

@@ -1,0 +1,419 @@
+"""What moves on a page. The state is a plain object with a `compute()`; the view on top of it is thin.
+
+Each function returns a `Moving`: alive where there are a kernel and widgets, a picture elsewhere.
+Only what ipywidgets 7.7 and 8 share is used.
+"""
+
+import base64
+import html
+import math
+
+import torch
+
+from utils import show
+from utils.lessons import decoding
+
+try:
+    import ipywidgets
+except ImportError:  # the pages still work: a picture stands in
+    ipywidgets = None
+
+LN2 = math.log(2)
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class Moving:
+    """A widget and the picture that stands in for it where nothing can move.
+
+    state: what it is about, with `compute()`   figure: a function that draws it   parts: the controls by name
+    """
+
+    def __init__(self, state, figure, alt, view=None, parts=None):
+        self.state, self.figure, self.alt, self.view, self.parts = state, figure, alt, view, parts or {}
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        with show.apart():
+            still = base64.b64encode(show.png(self.figure())).decode()
+        bundle = {"text/plain": self.alt, "image/png": still}
+        if self.view is not None:
+            where = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
+            bundle["application/vnd.jupyter.widget-view+json"] = where
+        return bundle
+
+    def __repr__(self):
+        return self.alt
+
+
+def picture(draw, alt):
+    """HTML of the figure that `draw()` draws, sharp at any size, with words for those who cannot see it."""
+    with show.apart():
+        data = base64.b64encode(show.svg(draw()).encode()).decode()
+    look = "max-width:100%;background:white;border-radius:6px"
+    return f'<img style="{look}" alt="{html.escape(alt, quote=True)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def prompt_ids(tokenizer, prompt):
+    """A prompt as token ids (T,): behind <bos> where there is one, as in training."""
+    bos = tokenizer.token_to_id("<bos>")
+    return torch.tensor(([] if bos is None else [bos]) + tokenizer.encode(prompt).ids)
+
+
+@torch.no_grad()
+def next_log_probs(model, ids):
+    """log p(next token | ids) for every token, (V,), given ids (T,)."""
+    window = getattr(model.config, "n_positions", len(ids))
+    return model(ids[None, -window:])[0, -1].log_softmax(-1)
+
+
+def slider(kind, label, **settings):
+    """A slider with room for its label."""
+    look = ipywidgets.Layout(width="430px")
+    return kind(description=label, layout=look, style={"description_width": "110px"}, **settings)
+
+
+def button(label, tip, **layout):
+    """A button; `tip` says what it does."""
+    return ipywidgets.Button(description=label, tooltip=tip, layout=ipywidgets.Layout(**layout))
+
+
+# Be the decoder ----------------------------------------------------------------------------------
+
+
+def one_in(log_p):
+    """A probability as "1 in 5,400": kinder to the eye than 0.000185."""
+    odds = round(-log_p / math.log(10), 9)  # in powers of ten
+    if odds < 6:
+        return f"1 in {math.exp(-log_p):,.{1 if odds < 1 else 0}f}"
+    names = {6: "million", 9: "billion", 12: "trillion"}
+    thousands = 3 * int(odds // 3)
+    if thousands in names:
+        return f"1 in {10 ** (odds - thousands):.1f} {names[thousands]}"
+    return "1 in 10" + f"{odds:.0f}".translate(RAISED)
+
+
+class DecoderGame:
+    """Someone picks the tokens, the model gives their probabilities, and greedy plays along."""
+
+    def __init__(self, model, tokenizer, prompt, n_tokens=12, n_choices=8):
+        self.model, self.tokenizer, self.prompt = model, tokenizer, prompt
+        self.n_tokens, self.n_choices = n_tokens, n_choices
+        self.start = prompt_ids(tokenizer, prompt)
+        self.eos = tokenizer.token_to_id("<eos>")
+        self.picks = []
+        self.known = {}
+
+    def log_probs(self, picks):
+        """log p(next token | prompt and picks), (V,); each is computed once."""
+        key = tuple(picks)
+        if key not in self.known:
+            ids = torch.cat([self.start, torch.tensor(picks, dtype=torch.long)])
+            self.known[key] = next_log_probs(self.model, ids)
+        return self.known[key]
+
+    def step_log_probs(self, picks):
+        """log p of each pick, given all before it; their sum is log p(picks | prompt), by the chain rule."""
+        return [float(self.log_probs(picks[:i])[token]) for i, token in enumerate(picks)]
+
+    def greedy(self, n, start=()):
+        """The n tokens that begin with `start` and go on with the likeliest, always; fewer where that text ends."""
+        picks = list(start)
+        while len(picks) < n and not self.over(picks):
+            picks.append(int(self.log_probs(picks).argmax()))
+        return picks
+
+    def over(self, picks=None):
+        """The text has ended, or has its full length."""
+        picks = self.picks if picks is None else picks
+        return len(picks) >= self.n_tokens or (bool(picks) and picks[-1] == self.eos)
+
+    def choices(self):
+        """The likeliest next tokens, best first: (token id, label, log p)."""
+        top = self.log_probs(self.picks).topk(self.n_choices)
+        labels = show.token_labels(self.tokenizer, top.indices)
+        return list(zip(top.indices.tolist(), labels, top.values.tolist()))
+
+    def pick(self, token):
+        """Write `token`, unless the game is over."""
+        if not self.over():
+            self.picks = [*self.picks, int(token)]
+
+    def pick_by_chance(self, generator=None):
+        """Let chance write a token, with the model's probabilities."""
+        if not self.over():
+            self.pick(torch.multinomial(self.log_probs(self.picks).exp(), 1, generator=generator))
+
+    def undo(self):
+        """Take the last token back."""
+        self.picks = self.picks[:-1]
+
+    def restart(self):
+        """Take every token back."""
+        self.picks = []
+
+    def compute(self):
+        """All that the view shows, as plain data."""
+        steps = self.step_log_probs(self.picks)
+        rival = self.greedy(len(self.picks))
+        yours, its = sum(steps), sum(self.step_log_probs(rival))
+        return {
+            "tokens": list(zip(show.token_labels(self.tokenizer, self.picks), steps)),
+            "text": self.tokenizer.decode(self.picks),
+            "choices": [] if self.over() else self.choices(),
+            "log_p": yours,
+            "greedy_log_p": its,
+            "greedy_text": self.tokenizer.decode(rival),
+            "ahead": yours > its + 1e-6,
+            "same": self.picks == rival,
+            "over": self.over(),
+        }
+
+
+def written_html(prompt, tokens):
+    """The text so far; each picked token on a ground that is the darker, the less likely it was."""
+    parts = [f"<span>{html.escape(prompt)}</span>"]
+    for label, log_p in tokens:
+        ground = show.WARM(0.7 * min(-log_p / LN2 / 10, 1))
+        red, green, blue = (round(255 * part) for part in ground[:3])
+        look = f"background:rgb({red},{green},{blue});color:{show.readable(ground)};border-radius:4px"
+        text, p = html.escape(label).replace("␣", " "), show.percent(math.exp(log_p))
+        parts.append(f'<span style="{look}" title="{p}">{text}</span>')
+    text = "&#8203;".join(parts)
+    look = "font-size:16px;line-height:1.8;padding:6px 0;max-width:46em;white-space:normal"
+    return f'<div role="status" aria-live="polite" style="{look}">{text}</div>'
+
+
+def bar_html(p, best):
+    """One bar with its percentage; the likeliest one carries greedy's name."""
+    look = (
+        f"display:inline-block;height:14px;width:{260 * p:.1f}px;background:{show.BLUE};vertical-align:middle"
+    )
+    rest = " &nbsp;<i>greedy's pick</i>" if best else ""
+    return f'<span style="{look}"></span> {show.percent(p)}{rest}'
+
+
+def score_html(data, n_tokens):
+    """Whose text is likelier so far, in words."""
+    n = len(data["tokens"])
+    if not n:
+        return f"Pick a token. The game ends after {n_tokens} tokens, or when the text does."
+    yours = f"<b>Yours</b>: {one_in(data['log_p'])} ({-data['log_p'] / LN2:.1f} bits)"
+    its = f"<b>Greedy's</b>: {one_in(data['greedy_log_p'])} ({-data['greedy_log_p'] / LN2:.1f} bits)"
+    verdict = "You and greedy wrote the same." if data["same"] else "Greedy's text is likelier."
+    if data["ahead"]:
+        verdict = f"<b style='color:{show.GREEN}'>Yours is likelier than greedy's!</b>"
+    end = " <b>The end.</b>" if data["over"] else ""
+    rival = f"<br><i>Greedy would have written:</i> {html.escape(data['greedy_text'])}"
+    return f"After {n} of {n_tokens} tokens. {yours} · {its}.<br>{verdict}{end}{rival}"
+
+
+def decoder_game(model, tokenizer, prompt, n_tokens=12, n_choices=8):
+    """Be the decoder: pick each next token yourself, and see how likely your text is beside greedy's."""
+    game = DecoderGame(model, tokenizer, prompt, n_tokens, n_choices)
+
+    def figure():
+        shown = show.next_tokens(game.log_probs(game.picks), tokenizer, n_choices)
+        return show.next_token_bars(shown["tokens"], shown["before"], title=f"{prompt} …")
+
+    alt = f"Be the decoder: pick what comes after “{prompt}”. Run the cell to play."
+    if ipywidgets is None:
+        return Moving(game, figure, alt)
+    written, score = ipywidgets.HTML(), ipywidgets.HTML()
+    picks = [button("", "Write this token", width="150px", height="28px") for _ in range(n_choices)]
+    bars = [ipywidgets.HTML() for _ in range(n_choices)]
+    for pick in picks:
+        pick.style.font_weight = "normal"
+    actions = {
+        "Undo": ("Take the last token back", game.undo),
+        "By chance": ("Let chance pick, with the model's probabilities", game.pick_by_chance),
+        "Start over": ("Take every token back", game.restart),
+    }
+    controls = [button(label, tip, width="120px") for label, (tip, _) in actions.items()]
+
+    def redraw():
+        data = game.compute()
+        written.value = written_html(prompt, data["tokens"])
+        score.value = score_html(data, n_tokens)
+        for row, (pick, bar) in enumerate(zip(picks, bars)):
+            token = data["choices"][row] if data["choices"] else None
+            pick.disabled = token is None
+            pick.description = token[1] if token else "–"
+            bar.value = bar_html(math.exp(token[2]), row == 0) if token else ""
+        controls[0].disabled = not game.picks
+        controls[1].disabled = data["over"]
+
+    def on_click(act):
+        def clicked(_):
+            act()
+            redraw()
+
+        return clicked
+
+    for row, pick in enumerate(picks):
+        pick.on_click(on_click(lambda row=row: game.pick(game.choices()[row][0])))
+    for control, (_, act) in zip(controls, actions.values()):
+        control.on_click(on_click(act))
+    redraw()
+    rows = [ipywidgets.HBox([pick, bar]) for pick, bar in zip(picks, bars)]
+    view = ipywidgets.VBox([written, *rows, ipywidgets.HBox(controls), score])
+    parts = {"written": written, "score": score, "picks": picks, **dict(zip(actions, controls))}
+    return Moving(game, figure, alt, view, parts)
+
+
+# The next token under sliders --------------------------------------------------------------------
+
+ALL = "all"
+
+
+class NextToken:
+    """One prompt's next-token distribution, and what temperature, top-k and top-p make of it."""
+
+    def __init__(self, model, tokenizer, prompt, n=12):
+        self.model, self.tokenizer, self.n = model, tokenizer, n
+        self.temperature, self.k, self.p = 1.0, ALL, 1.0
+        self.ask(prompt)
+
+    def ask(self, prompt):
+        """Take another prompt."""
+        self.prompt, self.ids = prompt, prompt_ids(self.tokenizer, prompt)
+        self.logits = next_log_probs(self.model, self.ids)
+
+    def processors(self):
+        """What the settings stand for, in the order of `generate`; one that changes nothing is left out."""
+        steps = [(self.temperature != 1, decoding.temperature, self.temperature)]
+        steps += [(self.k != ALL, decoding.top_k, self.k), (self.p < 1, decoding.top_p, self.p)]
+        return [make(value) for is_on, make, value in steps if is_on]
+
+    def compute(self):
+        """All that the view shows, as plain data: bars, how many tokens are left, entropy in bits."""
+        processed = decoding.process(self.logits[None], self.ids[None], self.processors())[0]
+        p = processed.softmax(-1)
+        bars = show.next_tokens(self.logits, self.tokenizer, self.n, self.processors(), self.ids)
+        entropy = abs(float((p * processed.log_softmax(-1)).nansum())) / LN2
+        return {"bars": bars, "n_kept": int((p > 0).sum()), "entropy": entropy}
+
+
+def next_token_bars(model, tokenizer, prompt, n=12, temperature=1.0, k=ALL, p=1.0):
+    """Sliders for temperature, top-k and top-p, and what they leave of the next token's distribution."""
+    state = NextToken(model, tokenizer, prompt, n)
+    state.temperature, state.k, state.p = temperature, k, p
+
+    def figure():
+        return show.next_token_bars(**state.compute()["bars"], title=f"… {state.prompt[-32:]}")
+
+    def words():
+        data = state.compute()
+        best = max(zip(data["bars"]["after"][:-1], data["bars"]["tokens"]))
+        kept = f"{data['n_kept']:,} of {len(state.logits):,} tokens can come"
+        likeliest = f"the likeliest is “{best[1]}” with {show.percent(best[0])}"
+        return f"After “{state.prompt}”: {kept}, entropy {data['entropy']:.2f} bits; {likeliest}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    ask = ipywidgets.Text(
+        value=prompt,
+        description="prompt",
+        continuous_update=False,
+        layout=ipywidgets.Layout(width="560px"),
+        style={"description_width": "110px"},
+    )
+    counts = sorted({1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100} | ({k} - {ALL}))
+    sliders = {
+        "temperature": slider(
+            ipywidgets.FloatSlider, "temperature", value=temperature, min=0.1, max=3.0, step=0.1
+        ),
+        "k": slider(ipywidgets.SelectionSlider, "top-k", value=k, options=[*counts, ALL]),
+        "p": slider(ipywidgets.FloatSlider, "top-p", value=p, min=0.05, max=1.0, step=0.05),
+    }
+    reset = button("Reset", "Back to the model's own distribution", width="120px")
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        for name, control in sliders.items():
+            setattr(state, name, control.value)
+        if ask.value != state.prompt:
+            state.ask(ask.value)
+        image.value = picture(figure, words())
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    def on_reset(_):
+        for control, value in zip(sliders.values(), (1.0, ALL, 1.0)):
+            control.value = value
+
+    for control in (ask, *sliders.values()):
+        control.observe(redraw, names="value")
+    reset.on_click(on_reset)
+    redraw()
+    view = ipywidgets.VBox([ask, *sliders.values(), reset, image, note])
+    return Moving(state, figure, words(), view, {"prompt": ask, "reset": reset, "image": image, **sliders})
+
+
+# The growing beam --------------------------------------------------------------------------------
+
+
+class BeamTree:
+    """What a beam search looks at, kept and dropped, step by step."""
+
+    def __init__(self, model, tokenizer, prompt, n_new=8, n_beams=4):
+        self.model, self.tokenizer, self.prompt, self.n_new = model, tokenizer, prompt, n_new
+        self.ids = prompt_ids(tokenizer, prompt)
+        self.eos = tokenizer.token_to_id("<eos>")
+        self.known = {}
+        self.n_beams, self.step = n_beams, n_new
+
+    def steps(self):
+        """The candidates of every step at the present width; each width is searched once."""
+        if self.n_beams not in self.known:
+            history = []
+            decoding.beam_search(
+                self.model, self.ids[None], self.n_new, n_beams=self.n_beams, eos=self.eos, history=history
+            )
+            self.known[self.n_beams] = show.beam_nodes(history, self.tokenizer)
+        return self.known[self.n_beams]
+
+    def compute(self):
+        """All that the view shows, as plain data, after `step` steps."""
+        steps = self.steps()
+        upto = max(1, min(self.step, len(steps)))
+        t, rank = show.best_leaf(steps, upto)
+        states = show.beam_states(steps, upto)
+        counts = {state: sum(value == state for value in states.values()) for state in show.LOOKS}
+        text = self.tokenizer.decode(show.best_ids(steps, upto))
+        return {"step": upto, "states": states, "counts": counts, "text": text, "log_p": steps[t][rank].score}
+
+
+def beam_tree(model, tokenizer, prompt, n_new=8, n_beams=4, most_beams=5):
+    """Watch a beam search grow: a slider (or play) for the step, another for the width of the beam."""
+    state = BeamTree(model, tokenizer, prompt, n_new, n_beams)
+
+    def figure():
+        return show.beam_tree(state.steps(), step=state.compute()["step"], prompt=prompt)
+
+    def words():
+        data = state.compute()
+        alive, pruned = data["counts"]["best"] + data["counts"]["alive"], data["counts"]["pruned"]
+        kept = f"{alive} boxes alive, {pruned} pruned"
+        best = f"the best text so far: “{prompt}{data['text']}”, {one_in(data['log_p'])}"
+        return f"Beam of {state.n_beams} after {data['step']} tokens: {kept}; {best}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    width = slider(ipywidgets.IntSlider, "beams", value=n_beams, min=1, max=most_beams)
+    step = slider(ipywidgets.IntSlider, "tokens", value=n_new, min=1, max=n_new)
+    play = ipywidgets.Play(value=n_new, min=1, max=n_new, interval=900)
+    ipywidgets.jslink((play, "value"), (step, "value"))
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+    drawn = {}
+
+    def redraw(_=None):
+        state.n_beams, state.step = width.value, step.value
+        here = (state.n_beams, state.step)
+        if here not in drawn:
+            drawn[here] = picture(figure, words())
+        image.value = drawn[here]
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    for control in (width, step):
+        control.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([width, ipywidgets.HBox([step, play]), image, note])
+    return Moving(state, figure, words(), view, {"beams": width, "step": step, "play": play, "image": image})
