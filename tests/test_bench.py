@@ -1,0 +1,158 @@
+"""The benchmark's machinery: who takes turns, what is compared, what stops it. Speed itself is never tested."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils import bench
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def answer(seconds, result=0.0):
+    return {"wall": seconds, "cpu": 10 * seconds, "faults": 1, "peak": 2**20, "result": result}
+
+
+class Scripted:
+    """A contender that notes when it was asked and needs as many seconds as it is told."""
+
+    def __init__(self, name, seconds, log):
+        self.name, self.seconds, self.log = name, iter(seconds), log
+
+    def ask(self):
+        self.log.append(self.name)
+        return answer(next(self.seconds))
+
+
+def test_everyone_works_once_a_round_and_another_begins_each_time():
+    log = []
+    ready = {name: Scripted(name, range(9), log) for name in "abc"}
+    answers = bench.take_turns(ready, rounds=3)
+    assert "".join(log) == "abcbcacababc"
+    assert bench.times(answers["b"], "wall") == [1, 2, 3]  # the first round is not counted
+    assert bench.times(answers["b"], "cpu") == [10, 20, 30]
+
+
+def test_a_ratio_is_formed_within_each_round():
+    ours, theirs = [1.0, 2.0, 10.0], [3.0, 4.0, 10.0]  # the third round was slow for both
+    assert bench.ratio(ours, theirs) == (2.0, 1.0, 3.0)
+
+
+def test_other_losses_stop_it():
+    losses = {bench.REFERENCE: 8.0, "ours, float32, AdamW": 8.0005, "ours, bf16, AdamW": 8.05}
+    answers = lambda **other: {name: [answer(1, other.get(name, loss))] for name, loss in losses.items()}
+    bench.check_losses(answers())
+    for name, loss in (
+        ("ours, float32, AdamW", 8.01),
+        ("ours, bf16, AdamW", 8.2),
+        ("ours, bf16, AdamW", float("nan")),
+    ):
+        with pytest.raises(bench.Trouble, match=name):
+            bench.check_losses(answers(**{name: loss}))
+
+
+def test_other_texts_stop_it():
+    answers = {side: [answer(1, [[1, 2], [3, 4]])] for side in bench.SIDES}
+    bench.check_texts("greedy", answers)
+    answers["ours, bf16"] = [answer(1, [[1, 2], [3, 9]])]  # bf16 may differ
+    bench.check_texts("greedy", answers)
+    answers["ours, float32"] = [answer(1, [[1, 2], [3, 9]])]
+    bench.check_texts("top-p 0.9", answers)  # and so may chance
+    with pytest.raises(bench.Trouble, match="only 1 of 2"):
+        bench.check_texts("greedy", answers)
+
+
+def test_peak_memory_is_that_of_the_work():
+    """64 MB held and given back show as 64 MB; 256 MB before the work do not show."""
+    code = """
+import sys
+from utils import bench
+baseline = bench.memory()
+before = bytearray(256 << 20); before[::4096] = b"x" * len(before[::4096]); del before
+def work():
+    held = bytearray(64 << 20); held[::4096] = b"x" * len(held[::4096])
+bench.serve(work, baseline, sys.stdin, sys.stdout)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, input="go\ngo\n", capture_output=True, text=True
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 2, done.stderr
+    if Path("/proc/self/clear_refs").exists():
+        assert all(60 < one["peak"] / 2**20 < 90 for one in answers)
+    assert all(one["faults"] > 0 for one in answers)
+
+
+def test_a_contender_that_dies_says_why():
+    with bench.contenders({}) as ready:
+        assert ready == {}
+    order = {"part": "training", "name": ["no such contender"], "sizes": bench.QUICK, "threads": 1}
+    with pytest.raises(bench.Trouble, match="no such contender.*KeyError"):
+        with bench.contenders({"one": order}):
+            pass
+
+
+def test_goals_name_contenders_that_exist():
+    works = {tuple(work) for work in bench.FULL["work"]}
+    assert all(part in works or part[1] in bench.TRAINING for part in bench.GOALS)
+    assert sum(part in works for part in bench.GOALS) == len(works)
+
+
+def test_a_small_benchmark_from_end_to_end(tmp_path, capsys):
+    """Real contenders on a tiny model; the decoding contenders must agree, or this fails."""
+    out = tmp_path / "benchmarks.md"
+    assert bench.main(["--quick", "--threads", "1", "--out", str(out), "decoding"]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert text.strip() == capsys.readouterr().out.strip()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| beam 4")]
+    assert [row[:2] for row in rows] == [["beam 4", "2"]]
+    assert all(float(cell.split()[0]) > 0 for cell in rows[0][3:5])
+    assert "2 of 2" in rows[0]
+
+
+def test_a_small_training_step_learns_alike(monkeypatch):
+    """In one process: every contender's first loss is the reference's, and a second step finds a lower one."""
+    losses = {}
+    for name in bench.TRAINING:
+        work = bench.training_work(bench.QUICK, name)
+        losses[name] = [work() for _ in range(5)]
+        assert losses[name][-1] < losses[name][0]
+    bench.check_losses({name: [{"result": found[0]}] for name, found in losses.items()})
+
+
+def test_every_table_is_filled(monkeypatch, capsys):
+    """The whole report, with contenders that answer at once."""
+
+    class Instant:
+        about = {"parameters": 8e6, "model": "a model"}
+
+        def __init__(self, order, extra_env=()):
+            text = [[1, 2]] * (order["name"][1] if order.get("name") and len(order["name"]) > 1 else 1)
+            self.answer = answer(0.5, 1.0 if order["part"] == "training" else text)
+            self.page = {"wall": 3.0, "peak": 2**20, "refusal": None}
+            self.hear = lambda: self.page if order["part"] == "page" else self.about
+
+        def ask(self):
+            return self.answer
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(bench, "Contender", Instant)
+    monkeypatch.setattr(bench, "OUT", io.StringIO())
+    assert bench.main(["--rounds", "5", *bench.PARTS]) == 0
+    text = capsys.readouterr().out
+    for name in [*bench.TRAINING, *(f"{kind} | {batch}" for kind, batch in bench.FULL["work"])]:
+        assert f"| {name} |" in text
+    assert text.count("1.00 (1.00 to 1.00)") == 2 * (len(bench.TRAINING) + 1) + 2 * len(bench.FULL["work"])
+    assert all(path.name in text for path in ROOT.glob("notebooks/*.ipynb"))
+
+
+def test_an_unknown_part_is_named(capsys):
+    with pytest.raises(SystemExit):
+        bench.main(["speed"])
+    assert "There is no part speed" in capsys.readouterr().err

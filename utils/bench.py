@@ -1,0 +1,674 @@
+"""The benchmark: our code beside transformers', in one run, taking turns. What counts is the ratios.
+
+    python -m utils.bench                      all parts; writes benchmarks.md
+    python -m utils.bench training decoding    these parts only; prints the tables, --out FILE writes them
+    --threads N, --rounds N                    default: two threads, seven rounds
+    --clock cpu --threads 1                    CPU time in place of wall time, on a machine that others use too
+    --quick                                    tiny sizes: shows that the machinery works, measures nothing
+
+Each contender lives in a process of its own, so neither leaves its memory to the other, and works once per round when
+it is its turn. The first round is not counted; there it is checked that all compute the same.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks.md"
+FULL = {
+    "shape": {},  # of the GPT, where it is not the course's own
+    "batch": 16,
+    "length": 256,
+    "prompt": 32,
+    "n_new": 100,
+    "work": [[kind, batch] for kind in ("greedy", "top-p 0.9", "beam 4") for batch in (1, 32)],
+}
+QUICK = FULL | {
+    "shape": {"vocab_size": 64, "n_positions": 32, "n_layers": 1, "n_heads": 2, "d_model": 16},
+    "batch": 2,
+    "length": 16,
+    "prompt": 4,
+    "n_new": 5,
+    "work": [["beam 4", 2]],
+}
+KEPT = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_MMAP_MAX_": "0",
+}  # glibc: freed memory stays with the process
+GOALS = {
+    ("training", "ours, float32, AdamW"): 1.4,
+    ("training", "ours, bf16, Muon + AdamW, as `fit` trains"): 3.0,
+    ("greedy", 1): 1.7,
+    ("greedy", 32): 1.3,
+    ("top-p 0.9", 1): 1.7,
+    ("top-p 0.9", 32): 1.3,
+    ("beam 4", 1): 1.9,
+    ("beam 4", 32): 1.4,
+}
+
+
+class Trouble(RuntimeError):
+    """One sentence that says what went wrong."""
+
+
+# ---- the contenders, each run in its own process
+
+
+def new_gpt(sizes):
+    """A GPT with random weights, the same in every process."""
+    import torch
+
+    from utils.lessons.gpt import GPT, GPTConfig
+
+    torch.manual_seed(0)
+    return GPT(GPTConfig(**sizes["shape"]))
+
+
+def reference_training(sizes, autocast):
+    """transformers' GPT-2 at its best: sdpa, no dropout, no cache, fused AdamW."""
+    import torch
+
+    from utils import zoo
+
+    model = zoo.to_transformers(new_gpt(sizes)).train()
+    assert model.config._attn_implementation == "sdpa"
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def step(inputs, targets):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = model(inputs, labels=targets, shift_labels=targets, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return step
+
+
+def our_training(sizes, bf16, muon):
+    """One step as `utils.train.fit` takes it; without bf16 and muon: plain float32 and fused AdamW."""
+    import torch
+
+    from utils import train
+
+    model = new_gpt(sizes).train()
+    mixed = train.MixedPrecision(model) if bf16 else None
+    adamw = [torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)]
+    optimizers = train.make_optimizers(model, rate=1e-4) if muon else adamw
+
+    def step(inputs, targets):
+        if bf16:
+            mixed.refresh()
+        else:
+            model.zero_grad()
+        loss = train.token_loss(mixed.copy if bf16 else model, inputs, targets)
+        loss.backward()
+        if bf16:
+            mixed.collect()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        return loss.item()
+
+    return step
+
+
+REFERENCE = "transformers, float32, AdamW"
+TRAINING = {
+    REFERENCE: (reference_training, {"autocast": False}),
+    "transformers, bf16 autocast, AdamW": (reference_training, {"autocast": True}),
+    "ours, float32, AdamW": (our_training, {"bf16": False, "muon": False}),
+    "ours, bf16, AdamW": (our_training, {"bf16": True, "muon": False}),
+    "ours, bf16, Muon + AdamW, as `fit` trains": (our_training, {"bf16": True, "muon": True}),
+}
+
+
+def training_work(sizes, name):
+    """A function that takes one training step on random tokens and returns the loss."""
+    import torch
+
+    build, settings = TRAINING[name]
+    step = build(sizes, **settings)
+    n_tokens = new_gpt(sizes).config.vocab_size
+    shape = sizes["batch"], sizes["length"] + 1
+    ids = torch.randint(n_tokens, shape, generator=torch.Generator().manual_seed(1))
+    inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    return lambda: step(inputs, targets)
+
+
+def story_model(sizes):
+    """The zoo's GPT; a random one where the sizes ask for another shape or the zoo is empty. And its name."""
+    from utils import zoo
+
+    if not sizes["shape"] and "gpt" in zoo.members():
+        return zoo.load("gpt")[0], "the zoo's trained GPT"
+    return new_gpt(sizes).eval(), "a GPT with random weights"
+
+
+def our_decoding(model, kind):
+    """ids (B, T), n → texts (B, T + n), by utils.lessons.decoding."""
+    from utils.lessons.decoding import beam_search, greedy, sample, top_p
+
+    return {
+        "greedy": lambda ids, n: greedy(model, ids, n),
+        "top-p 0.9": lambda ids, n: sample(model, ids, n, [top_p(0.9)]),
+        "beam 4": lambda ids, n: beam_search(model, ids, n, n_beams=4)[0][:, 0],
+    }[kind]
+
+
+def reference_decoding(model, kind):
+    """The same by transformers' `generate`, with its cache and no end token, so that both write n tokens."""
+    import torch
+
+    settings = {
+        "greedy": {"do_sample": False},
+        "top-p 0.9": {"do_sample": True, "top_p": 0.9, "top_k": 0},
+        "beam 4": {"do_sample": False, "num_beams": 4},
+    }[kind]
+    model.generation_config.eos_token_id = None
+
+    def generate(ids, n):
+        real = torch.ones_like(ids)
+        return model.generate(
+            ids, attention_mask=real, max_new_tokens=n, use_cache=True, pad_token_id=0, **settings
+        )
+
+    return generate
+
+
+def decoding_work(sizes, kind, batch, side):
+    """A function that writes n_new tokens behind each prompt and returns the texts as lists, and the model's name."""
+    import torch
+
+    from utils import zoo
+    from utils.lessons.decoding import sample
+
+    model, name = story_model(sizes)
+    torch.manual_seed(1)
+    start = torch.ones(batch, 1, dtype=torch.long)  # <bos>
+    prompts = sample(model, start, sizes["prompt"] - 1)
+    if side == "transformers":
+        decode = reference_decoding(zoo.to_transformers(model), kind)
+    else:
+        decode = our_decoding(model.to(torch.bfloat16) if side == "ours, bf16" else model, kind)
+
+    def work():
+        torch.manual_seed(2)
+        return decode(prompts, sizes["n_new"]).tolist()
+
+    return work, name
+
+
+SIDES = ("transformers", "ours, float32", "ours, bf16")
+
+
+# ---- a contender's process
+
+
+def memory(key="VmRSS"):
+    """Bytes this process holds now, or held at most (VmHWM); where there is no /proc, always the most."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(rf"{key}:\s+(\d+)", status.read_text(encoding="ascii"))[1]) * 1024
+    return most_memory("SELF")
+
+
+def most_memory(who):
+    """The most bytes that this process ("SELF") or one of its finished ones ("CHILDREN") held."""
+    import resource
+
+    most = resource.getrusage(getattr(resource, f"RUSAGE_{who}")).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def forget_peak():
+    """Let VmHWM start anew from what is held now, where the system can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def page_faults():
+    """How often the system has handed this process a page of memory so far."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def prepare(threads, with_transformers):
+    """Import what the work needs and set the threads, so that the memory after this is the baseline."""
+    import torch
+
+    from utils import train, zoo  # noqa: F401
+    from utils.lessons import decoding  # noqa: F401
+
+    torch.set_num_threads(threads)
+    if with_transformers:
+        from transformers import GenerationConfig, GPT2LMHeadModel, logging  # noqa: F401
+
+        logging.set_verbosity_error()
+    weight = torch.ones(2, 2, requires_grad=True)
+    weight.sum().backward()
+    torch.optim.AdamW([weight]).step()  # the first step of all imports much
+
+
+def serve(work, baseline, asked, answers):
+    """Do the work once for each line asked; answer with its cost and result as a line of JSON."""
+    forget_peak()
+    for _ in asked:
+        faults, cpu, wall = page_faults(), time.process_time(), time.perf_counter()
+        result = work()
+        cost = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        cost |= {"faults": page_faults() - faults, "peak": memory("VmHWM") - baseline, "result": result}
+        print(json.dumps(cost), file=answers, flush=True)
+
+
+def contender(order):
+    """What a contender's process does; `order` is what its parent wants."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    if order["part"] == "page":
+        print(json.dumps(run_page(order["path"])), file=answers, flush=True)
+        return
+    prepare(order["threads"], order["name"][-1].startswith("transformers"))
+    baseline = memory()
+    if order["part"] == "training":
+        work, model = training_work(order["sizes"], *order["name"]), "random weights"
+    else:
+        work, model = decoding_work(order["sizes"], *order["name"])
+    n = sum(p.numel() for p in new_gpt(order["sizes"]).parameters())
+    print(json.dumps({"model": model, "parameters": n}), file=answers, flush=True)
+    serve(work, baseline, sys.stdin, answers)
+
+
+def run_page(path):
+    """Execute a page in a kernel, storing nothing: seconds and peak bytes of the kernel, or the refusal."""
+    import asyncio
+
+    from utils import pages
+
+    began, refusal = time.perf_counter(), None
+    try:
+        asyncio.run(pages.execute(pages.read(Path(path)), Path(path), 600))
+    except pages.Refusal as error:
+        refusal = str(error)
+    return {"wall": time.perf_counter() - began, "peak": most_memory("CHILDREN"), "refusal": refusal}
+
+
+class Contender:
+    """A contender as its parent sees it: `ask()` makes it work once and returns the cost and the result."""
+
+    def __init__(self, order, extra_env=()):
+        env = (
+            os.environ
+            | {"OMP_NUM_THREADS": str(order.get("threads", 1)), "HF_HUB_OFFLINE": "1"}
+            | dict(extra_env)
+        )
+        command = [sys.executable, "-m", "utils.bench", "--contender", json.dumps(order)]
+        self.label = " ".join(map(str, order.get("name", [order.get("path")])))
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=env, text=True, **pipes)
+
+    def hear(self):
+        """The next answer."""
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.seek(0)
+            said = self.errors.read().strip().splitlines() or ["it said nothing"]
+            raise Trouble(f"The contender “{self.label}” stopped: {said[-1]}")
+        return json.loads(line)
+
+    def ask(self):
+        with contextlib.suppress(BrokenPipeError):  # then `hear` says why
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+        return self.hear()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.errors):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+@contextlib.contextmanager
+def contenders(orders, extra_env=()):
+    """{name: contender} for {name: order}, ready to work; their processes end with the block."""
+    ready = {}
+    try:
+        for name, order in orders.items():
+            ready[name] = Contender(order, extra_env)
+            ready[name].about = ready[name].hear()  # one after the other: they are not to disturb each other
+        yield ready
+    finally:
+        for one in ready.values():
+            one.close()
+
+
+# ---- measuring
+
+
+def take_turns(ready, rounds):
+    """All work in every round, each round begun by another; {name: [answer of the uncounted round, of 1, 2, …]}."""
+    answers, names = {name: [] for name in ready}, list(ready)
+    for turn in range(rounds + 1):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            answers[name].append(ready[name].ask())
+    return answers
+
+
+def times(answers, clock):
+    """Seconds of the counted rounds."""
+    return [answer[clock] for answer in answers[1:]]
+
+
+def ratio(ours, theirs):
+    """How many times as fast as theirs ours is: the median over the rounds, the lowest and the highest."""
+    each = [their / our for our, their in zip(ours, theirs, strict=True)]
+    return statistics.median(each), min(each), max(each)
+
+
+def check_losses(answers):
+    """Before anything is learned all contenders must find the same loss: float32 to 1e-4, bf16 to 1e-2."""
+    expected = answers[REFERENCE][0]["result"]
+    for name, given in answers.items():
+        found, allowed = given[0]["result"], 1e-2 if "bf16" in name else 1e-4
+        if not abs(found - expected) <= allowed * abs(expected):
+            raise Trouble(
+                f"“{name}” finds the loss {found:.6f}, transformers {expected:.6f}: they do not do the same work."
+            )
+
+
+def equal_rows(answers):
+    """In how many rows our float32 texts are transformers', token for token."""
+    ours, theirs = (answers[side][0]["result"] for side in ("ours, float32", "transformers"))
+    return sum(a == b for a, b in zip(ours, theirs, strict=True))
+
+
+def check_texts(kind, answers):
+    """Greedy and beam search must write what `generate` writes."""
+    rows, equal = len(answers["transformers"][0]["result"]), equal_rows(answers)
+    if not kind.startswith("top-p") and equal < rows:
+        raise Trouble(
+            f"{kind}: only {equal} of {rows} texts are those of `generate`, so there is nothing to compare."
+        )
+
+
+def training(options, sizes, names=tuple(TRAINING)):
+    """All training contenders take turns, with the system's way of handing out memory and with memory kept."""
+    orders = {
+        name: {"part": "training", "name": [name], "sizes": sizes, "threads": options.threads}
+        for name in names
+    }
+    found = {}
+    for memory_kind, env in {"system": {}, "kept": KEPT}.items():
+        say(f"training, {memory_kind} memory")
+        with contenders(orders, env) as ready:
+            answers = take_turns(ready, options.rounds)
+            parameters = ready[REFERENCE].about["parameters"]
+        check_losses(answers)
+        found[memory_kind] = answers
+    return {"answers": found, "parameters": parameters}
+
+
+def decoding(options, sizes, sides=SIDES):
+    """For each kind of work and batch the sides take turns."""
+    found = []
+    for kind, batch in sizes["work"]:
+        say(f"{kind}, batch {batch}")
+        name = lambda side, kind=kind, batch=batch: [kind, batch, side]
+        orders = {
+            side: {"part": "decoding", "name": name(side), "sizes": sizes, "threads": options.threads}
+            for side in sides
+        }
+        with contenders(orders) as ready:
+            answers = take_turns(ready, options.rounds)
+            model = ready["transformers"].about
+        check_texts(kind, answers)
+        found.append({"kind": kind, "batch": batch, "answers": answers, "model": model})
+    return found
+
+
+def pages(options, sizes):
+    """Each page, executed once in a fresh kernel with one thread, one page at a time."""
+    found = {}
+    for path in [*sorted(ROOT.glob("notebooks/*.ipynb")), *sorted(ROOT.glob("solutions/*.ipynb"))]:
+        name = path.relative_to(ROOT).as_posix()
+        say(name)
+        page = Contender({"part": "page", "path": str(path)})
+        try:
+            found[name] = page.hear()
+        finally:
+            page.close()
+    return found
+
+
+# ---- the report
+
+
+def say(text):
+    print(f"· {text}", file=sys.stderr, flush=True)
+
+
+def times_as_fast(found):
+    """`1.92 (1.85 to 1.97)`."""
+    middle, low, high = found
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(head, rows):
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def goal_of(key):
+    return f"≥ {GOALS[key]:g}" if key in GOALS else ""
+
+
+def mb(n_bytes):
+    return f"{n_bytes / 2**20:,.0f}"
+
+
+MEMORY = {
+    "system": "Memory as the system hands it out: large freed arrays go back to it and return as page faults.",
+    "kept": f"The same with {' and '.join(f'`{k}={v}`' for k, v in KEPT.items())}: freed memory is kept (glibc).",
+}
+
+
+def training_table(answers, options, n_tokens):
+    """One row for each contender, then the fair comparison of bf16 with bf16 as a sentence."""
+    seconds = {name: times(given, options.clock) for name, given in answers.items()}
+    rows = [
+        [
+            name,
+            f"{n_tokens / statistics.median(seconds[name]):,.0f}",
+            times_as_fast(ratio(seconds[name], seconds[REFERENCE])),
+            goal_of(("training", name)),
+            mb(max(answer["peak"] for answer in given)),
+            f"{statistics.median(answer['faults'] for answer in given[1:]):,.0f}",
+        ]
+        for name, given in answers.items()
+    ]
+    both = ratio(seconds["ours, bf16, AdamW"], seconds["transformers, bf16 autocast, AdamW"])
+    head = ["code", "tokens/s", "× as fast as the first row", "goal", "peak MB", "page faults a step"]
+    return f"{table(head, rows)}\n\nWith AdamW, bf16 against bf16 autocast: {times_as_fast(both)}."
+
+
+def training_report(found, options, sizes):
+    """The tables of training steps."""
+    tables = [
+        f"{MEMORY[kind]}\n\n{training_table(answers, options, sizes['batch'] * sizes['length'])}"
+        for kind, answers in found["answers"].items()
+    ]
+    what = f"a GPT-2 of {found['parameters'] / 1e6:.1f} M parameters, batch {sizes['batch']} × {sizes['length']} tokens"
+    return f"""## A training step
+
+Forward, mean cross entropy, backward, gradient clipping, optimiser; {what}.
+The reference is `GPT2LMHeadModel` with sdpa, no dropout, no cache and fused AdamW.
+
+{(chr(10) * 2).join(tables)}
+"""
+
+
+def decoding_report(found, options, sizes):
+    """The table of decoding."""
+    rows = []
+    for work in found:
+        answers, n_tokens = work["answers"], work["batch"] * sizes["n_new"]
+        theirs = times(answers["transformers"], options.clock)
+        row = [work["kind"], work["batch"], f"{n_tokens / statistics.median(theirs):,.0f}"]
+        for side in list(answers)[1:]:
+            row.append(times_as_fast(ratio(times(answers[side], options.clock), theirs)))
+        row.append(goal_of((work["kind"], work["batch"])))
+        row.append(f"{equal_rows(answers)} of {work['batch']}")
+        row += [mb(max(answer["peak"] for answer in given)) for given in answers.values()]
+        rows.append(row)
+    sides = list(found[0]["answers"])
+    head = ["work", "batch", "transformers tokens/s", *(f"× as fast: {side}" for side in sides[1:])]
+    head += ["goal, float32", "equal texts, float32", *(f"peak MB: {side}" for side in sides)]
+    model = found[0]["model"]
+    who = f"{model['model']}, {model['parameters'] / 1e6:.1f} M parameters"
+    return f"""## Decoding
+
+{sizes["n_new"]} new tokens behind prompts of {sizes["prompt"]}, against `generate` with its cache and the same weights:
+{who}. Greedy and beam search in float32 write what `generate` writes,
+token for token, or the benchmark stops. Sampling uses the same seed on both sides.
+
+{table(head, rows)}
+"""
+
+
+def pages_report(found, options, sizes):
+    """The table of pages."""
+    rows = [
+        [name, f"{page['wall']:.1f}", mb(page["peak"]), page["refusal"] or "ran to its end"]
+        for name, page in found.items()
+    ]
+    total = sum(page["wall"] for page in found.values())
+    return f"""## Pages
+
+Each page executed once, top to bottom, in a fresh kernel with one thread, offline; start of the kernel included.
+All pages one after the other: {total:.0f} s.
+
+{table(["page", "seconds", "peak MB", ""], rows)}
+"""
+
+
+PARTS = {
+    "training": (training, training_report),
+    "decoding": (decoding, decoding_report),
+    "pages": (pages, pages_report),
+}
+
+
+def processor():
+    """The processor's name and those of its instruction sets that matter here."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine(), "unknown"
+    name = re.search(r"model name\s*:\s*(.*)", text)
+    flags = set((re.search(r"(?:flags|Features)\s*:\s*(.*)", text) or ["", ""])[1].split())
+    sets = [
+        flag
+        for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+        if flag in flags
+    ]
+    return name[1] if name else platform.machine(), ", ".join(sets) or "none of note"
+
+
+def n_cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_report(options):
+    """What was measured on."""
+    name, sets = processor()
+    libc = " ".join(platform.libc_ver()).strip()
+    versions = [f"{package} {metadata.version(package)}" for package in ("torch", "transformers")]
+    rows = [
+        ["processor", f"{name}, {n_cores()} cores for this run"],
+        ["instruction sets", sets],
+        ["system", " ".join(filter(None, [platform.system(), platform.machine(), libc]))],
+        ["versions", ", ".join([*versions, f"Python {platform.python_version()}"])],
+        ["threads", options.threads],
+        ["clock", {"wall": "wall time", "cpu": "CPU time of the process"}[options.clock]],
+        ["rounds", f"{options.rounds}, and one before them that is not counted"],
+    ]
+    if hasattr(os, "getloadavg"):
+        rows.insert(5, ["other load at the start", f"{os.getloadavg()[0]:.1f} processes"])
+    return table(["", ""], rows)
+
+
+def report(options, sizes, parts):
+    """Measure the parts and describe them, as Markdown."""
+    machine = machine_report(options)
+    texts = [PARTS[part][1](PARTS[part][0](options, sizes), options, sizes) for part in parts]
+    return f"""# Benchmarks
+
+Written by `make bench`. Every contender has its own process; they take turns, each round begun by another, and a
+ratio is formed within each round. Given are the median of the ratios and, in brackets, the lowest and the highest.
+Above 1 means faster than transformers. Peak memory counts weights, optimiser and work, over the process after its
+imports. Absolute figures are this machine's; only the ratios carry over, and these only roughly.
+
+{machine}
+
+""" + "\n".join(texts)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m utils.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none")
+    parser.add_argument("--threads", type=int, help="default: THREADS, else 2 where there are as many cores")
+    parser.add_argument("--rounds", type=int, default=7, help="at least 5; default %(default)s")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the machinery works")
+    parser.add_argument("--out", type=Path, help="where to write; default benchmarks.md if all parts run")
+    parser.add_argument("--contender", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.contender:
+        return contender(options.contender)
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"There is no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}.")
+    if options.threads is None:
+        options.threads = int(os.environ.get("THREADS") or min(2, n_cores()))
+    options.rounds = 2 if options.quick else max(5, options.rounds)
+    parts = options.parts or [part for part in PARTS if not (options.quick and part == "pages")]
+    try:
+        text = report(options, QUICK if options.quick else FULL, parts)
+    except Trouble as trouble:
+        print(trouble, file=sys.stderr)
+        return 1
+    out = options.out or (None if options.parts or options.quick else OUT)
+    print(text)
+    if out:
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            print(
+                f"{out.name} cannot be written ({error.strerror}): the table above is all there is.",
+                file=sys.stderr,
+            )
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
