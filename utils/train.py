@@ -1,10 +1,11 @@
 """The training loop of the course: bf16 arithmetic, float32 weights, a loss that never holds all logits."""
 
+import ctypes
 import json
 import math
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def device():
     )
 
 
+def keep_memory():
+    """Let this process keep the memory of freed tensors; returned to the system, it comes back page by page."""
+    with suppress(OSError, AttributeError):  # only glibc knows these switches
+        set_option = ctypes.CDLL("libc.so.6").mallopt
+        set_option(-4, 0)  # M_MMAP_MAX: large arrays come from the heap too
+        set_option(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
+
+
 @contextmanager
 def atomic(path):
     """Yield a temporary path that takes the place of `path` only when the block ends well."""
@@ -180,6 +189,7 @@ def fit(model, batches, steps, folder=None, rate=4e-3, warmup=100, evaluate=None
     """
     if world() > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    keep_memory()
     place, first = next(model.parameters()).device, rank() == 0
     optimizers, mixed = make_optimizers(model, rate), MixedPrecision(model)
     start, log = resume(folder, model, optimizers)
