@@ -97,29 +97,34 @@ def reference_training(sizes, autocast):
     return step
 
 
-def our_training(sizes, bf16, muon):
-    """One step as `utils.train.fit` takes it; without bf16 and muon: plain float32 and fused AdamW."""
+def our_training(sizes, muon):
+    """The step that `utils.train.fit` takes, with its optimisers or with AdamW alone."""
     import torch
 
     from utils import train
 
     model = new_gpt(sizes).train()
-    mixed = train.MixedPrecision(model) if bf16 else None
-    adamw = [torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)]
-    optimizers = train.make_optimizers(model, rate=1e-4) if muon else adamw
+    adamw = [torch.optim.AdamW(model.parameters(), fused=True)]
+    optimizers = train.make_optimizers(model) if muon else adamw
+    mixed = train.MixedPrecision(model)
+    return lambda inputs, targets: train.train_step(mixed, optimizers, inputs, targets, rate=1e-4)
+
+
+def our_float32_training(sizes):
+    """The same without bf16: the float32 model computes by itself."""
+    import torch
+
+    from utils import train
+
+    model = new_gpt(sizes).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step(inputs, targets):
-        if bf16:
-            mixed.refresh()
-        else:
-            model.zero_grad()
-        loss = train.token_loss(mixed.copy if bf16 else model, inputs, targets)
+        loss = train.token_loss(model, inputs, targets)
         loss.backward()
-        if bf16:
-            mixed.collect()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        optimizer.step()
+        optimizer.zero_grad()
         return loss.item()
 
     return step
@@ -129,9 +134,9 @@ REFERENCE = "transformers, float32, AdamW"
 TRAINING = {
     REFERENCE: (reference_training, {"autocast": False}),
     "transformers, bf16 autocast, AdamW": (reference_training, {"autocast": True}),
-    "ours, float32, AdamW": (our_training, {"bf16": False, "muon": False}),
-    "ours, bf16, AdamW": (our_training, {"bf16": True, "muon": False}),
-    "ours, bf16, Muon + AdamW, as `fit` trains": (our_training, {"bf16": True, "muon": True}),
+    "ours, float32, AdamW": (our_float32_training, {}),
+    "ours, bf16, AdamW": (our_training, {"muon": False}),
+    "ours, bf16, Muon + AdamW, as `fit` trains": (our_training, {"muon": True}),
 }
 
 
