@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from utils import train
+from utils import course, train
 from utils.lessons.gpt import GPT, GPTConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,7 +137,7 @@ def test_only_two_checkpoints_are_kept(tmp_path):
 
 def test_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
     (tmp_path / "a").write_text("old")
-    with pytest.raises(OSError), train.atomic(tmp_path / "a") as path:
+    with pytest.raises(OSError), course.atomic(tmp_path / "a") as path:
         path.write_text("half")
         raise OSError("no space left")
     assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1

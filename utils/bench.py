@@ -24,6 +24,8 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from utils import course
+
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks.md"
 FULL = {
@@ -75,6 +77,31 @@ def new_gpt(sizes):
     return GPT(GPTConfig(**sizes["shape"]))
 
 
+def n_parameters(sizes):
+    """How many parameters `new_gpt` has, counted without memory for them."""
+    import torch
+
+    with torch.device("meta"):
+        return sum(p.numel() for p in new_gpt(sizes).parameters())
+
+
+def plain_step(model, loss_of):
+    """One step of fused AdamW, gradients clipped, on `loss_of(inputs, targets)`; returns the loss."""
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def step(inputs, targets):
+        loss = loss_of(inputs, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return step
+
+
 def reference_training(sizes, autocast):
     """transformers' GPT-2 at its best: sdpa, no dropout, no cache, fused AdamW."""
     import torch
@@ -83,18 +110,12 @@ def reference_training(sizes, autocast):
 
     model = zoo.to_transformers(new_gpt(sizes)).train()
     assert model.config._attn_implementation == "sdpa"
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
-    def step(inputs, targets):
+    def loss(inputs, targets):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss = model(inputs, labels=targets, shift_labels=targets, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.item()
+            return model(inputs, labels=targets, shift_labels=targets, use_cache=False).loss
 
-    return step
+    return plain_step(model, loss)
 
 
 def our_training(sizes, muon):
@@ -112,22 +133,10 @@ def our_training(sizes, muon):
 
 def our_float32_training(sizes):
     """The same without bf16: the float32 model computes by itself."""
-    import torch
-
     from utils import train
 
     model = new_gpt(sizes).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-
-    def step(inputs, targets):
-        loss = train.token_loss(model, inputs, targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.item()
-
-    return step
+    return plain_step(model, lambda inputs, targets: train.token_loss(model, inputs, targets))
 
 
 REFERENCE = "transformers, float32, AdamW"
@@ -144,9 +153,11 @@ def training_work(sizes, name):
     """A function that takes one training step on random tokens and returns the loss."""
     import torch
 
+    from utils.lessons.gpt import GPTConfig
+
     build, settings = TRAINING[name]
     step = build(sizes, **settings)
-    n_tokens = new_gpt(sizes).config.vocab_size
+    n_tokens = GPTConfig(**sizes["shape"]).vocab_size
     shape = sizes["batch"], sizes["length"] + 1
     ids = torch.randint(n_tokens, shape, generator=torch.Generator().manual_seed(1))
     inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
@@ -292,7 +303,7 @@ def contender(order):
         work, model = training_work(order["sizes"], *order["name"]), "random weights"
     else:
         work, model = decoding_work(order["sizes"], *order["name"])
-    n = sum(p.numel() for p in new_gpt(order["sizes"]).parameters())
+    n = n_parameters(order["sizes"])
     print(json.dumps({"model": model, "parameters": n}), file=answers, flush=True)
     serve(work, baseline, sys.stdin, answers)
 
@@ -450,8 +461,10 @@ def decoding(options, sizes, sides=SIDES):
 
 def pages(options, sizes):
     """Each page, executed once in a fresh kernel with one thread, one page at a time."""
+    from utils.pages import all_pages
+
     found = {}
-    for path in [*sorted(ROOT.glob("notebooks/*.ipynb")), *sorted(ROOT.glob("solutions/*.ipynb"))]:
+    for path in all_pages():
         name = path.relative_to(ROOT).as_posix()
         say(name)
         page = Contender({"part": "page", "path": str(path)})
@@ -581,35 +594,14 @@ PARTS = {
 }
 
 
-def processor():
-    """The processor's name and those of its instruction sets that matter here."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine(), "unknown"
-    name = re.search(r"model name\s*:\s*(.*)", text)
-    flags = set((re.search(r"(?:flags|Features)\s*:\s*(.*)", text) or ["", ""])[1].split())
-    sets = [
-        flag
-        for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
-        if flag in flags
-    ]
-    return name[1] if name else platform.machine(), ", ".join(sets) or "none of note"
-
-
-def n_cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def machine_report(options):
     """What was measured on."""
-    name, sets = processor()
+    name, sets = course.processor()
     libc = " ".join(platform.libc_ver()).strip()
     versions = [f"{package} {metadata.version(package)}" for package in ("torch", "transformers")]
     rows = [
-        ["processor", f"{name}, {n_cores()} cores for this run"],
-        ["instruction sets", sets],
+        ["processor", f"{name}, {course.cores()} cores for this run"],
+        ["instruction sets", ", ".join(sets) or "none of note"],
         ["system", " ".join(filter(None, [platform.system(), platform.machine(), libc]))],
         ["versions", ", ".join([*versions, f"Python {platform.python_version()}"])],
         ["threads", options.threads],
@@ -653,7 +645,7 @@ def main(arguments=None):
     if unknown:
         parser.error(f"There is no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}.")
     if options.threads is None:
-        options.threads = int(os.environ.get("THREADS") or min(2, n_cores()))
+        options.threads = int(os.environ.get("THREADS") or min(2, course.cores()))
     options.rounds = 2 if options.quick else max(5, options.rounds)
     parts = options.parts or [part for part in PARTS if not (options.quick and part == "pages")]
     try:
@@ -665,7 +657,8 @@ def main(arguments=None):
     print(text)
     if out:
         try:
-            out.write_text(text, encoding="utf-8")
+            with course.atomic(out) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             print(
                 f"{out.name} cannot be written ({error.strerror}): the table above is all there is.",

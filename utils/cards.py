@@ -5,7 +5,9 @@ import json
 import numpy as np
 import torch
 
-from utils import pretrain, train, zoo
+from utils import pretrain, zoo
+from utils.bench import table
+from utils.course import atomic
 from utils.lessons import decoding
 
 PROMPTS = (
@@ -91,12 +93,6 @@ def repetition_table(model, tokenizer, seed=0):
             yield name, f"{decoding.repetition(texts):.3f}", f"{decoding.distinct_n(texts):.3f}"
 
 
-def table(head, rows):
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
 def write(name, corpus):
     """Measure the zoo's member `name` and write data/zoo/<name>/card.md."""
     model, tokenizer = zoo.load(name)
@@ -141,7 +137,7 @@ def write(name, corpus):
         "The first result of each decoder, seed 0; ↵ is a new line, ∎ the end.",
         "\n".join(samples(model, tokenizer)),
     ]
-    with train.atomic(folder / "card.md") as path:
+    with atomic(folder / "card.md") as path:
         path.write_text("\n\n".join(map(str.strip, parts)) + "\n", encoding="utf-8")
     print(f"{folder / 'card.md'} is written.")
 
@@ -161,6 +157,6 @@ def write_reference(corpus, n_texts=32, n_prompt=7, n_new=80):
         found = [decoding.measure(model, group, n_prompt) for group in groups]
     numbers = {key: round(sum(row[key] for row in found) / len(found), 4) for key in found[0]}
     numbers |= {"groups": len(groups), "texts_in_a_group": n_texts, "tokens_of_a_text": n_new}
-    with train.atomic(zoo.FOLDER.parent / "decoding_reference.json") as path:
+    with atomic(zoo.FOLDER.parent / "decoding_reference.json") as path:
         path.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     print(numbers)

@@ -10,6 +10,7 @@ import html
 import importlib.abc
 import importlib.util
 import os
+import platform
 import random
 import re
 import shutil
@@ -98,6 +99,22 @@ def state():
     return folder
 
 
+@contextlib.contextmanager
+def atomic(path):
+    """Yield a temporary path that takes the place of `path`, and its mode, only when the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(path.stat().st_mode if path.exists() else 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 # The beginning of a page -------------------------------------------------------------------------------------
 
 
@@ -144,8 +161,24 @@ def check_place():
 def threads():
     """OMP_NUM_THREADS where it is set, else two, or one on a machine with one core."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(wanted) if wanted.isdigit() and int(wanted) else min(2, cores)
+    return int(wanted) if wanted.isdigit() and int(wanted) else min(2, cores())
+
+
+def cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor():
+    """The processor's name, and those of its instruction sets that matter to a model."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine(), []
+    name = re.search(r"model name\s*:\s*(.*)", text)
+    flags = set((re.search(r"(?:flags|Features)\s*:\s*(.*)", text) or ["", ""])[1].split())
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+    return name[1] if name else platform.machine(), [flag for flag in known if flag in flags]
 
 
 def hush():

@@ -205,7 +205,8 @@ def draw():
     """Draw README's picture anew if it has changed."""
     drawn = picture()
     if not PICTURE.exists() or not same_picture(drawn, PICTURE.read_bytes()):
-        PICTURE.write_bytes(drawn)
+        with course.atomic(PICTURE) as temporary:
+            temporary.write_bytes(drawn)
         print(f"{PICTURE.relative_to(ROOT)} is made anew")
 
 
@@ -225,7 +226,8 @@ def main(words):
     """One of three verbs."""
     try:
         if words == ["pins"]:
-            (ROOT / "constraints.txt").write_text(constraints(), encoding="utf-8")
+            with course.atomic(ROOT / "constraints.txt") as temporary:
+                temporary.write_text(constraints(), encoding="utf-8")
         elif words == ["picture"]:
             draw()
         elif words == ["address"]:

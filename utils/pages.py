@@ -26,7 +26,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -40,6 +39,8 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from utils import course
 
 ROOT = Path(__file__).resolve().parents[1]
 FREE = "nbval-ignore-output"
@@ -126,20 +127,11 @@ def write(path, text):
         return False
     if there and not path.stat().st_mode & 0o222:
         raise Refusal(f"{short(path)} is read-only and was left as it was: allow writing, then run again.")
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temp, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if there:
-            shutil.copymode(path, temp)
-        os.replace(temp, path)
+        with course.atomic(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise Refusal(f"{short(path)} was left as it was, it cannot be written: {error.strerror}.") from None
-    finally:
-        temp.unlink(missing_ok=True)
     return True
 
 

@@ -3,12 +3,13 @@
 import json
 import lzma
 import math
-import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from utils import course
 
 SPECIALS = [
     "<pad>",
@@ -215,7 +216,7 @@ def build(recipe):
 
     family = zoo.FAMILIES[recipe.family]
     shape = dict(recipe.shape, vocab_size=VOCAB_SIZE)
-    if recipe.family == "gpt2":
+    if "n_positions" in family.published_config:
         shape["n_positions"] = recipe.length
     return family(family.make_config(**shape))
 
@@ -224,21 +225,19 @@ def get_tokenizer(sources):
     """The zoo's tokenizer: the shipped one, or a new one from `sources` where none is shipped."""
     from tokenizers import Tokenizer
 
-    from utils import train, zoo
+    from utils import zoo
 
     path = zoo.FOLDER / "tokenizer.json"
     if not path.exists():
-        with train.atomic(path) as temporary:
+        with course.atomic(path) as temporary:
             train_tokenizer(sources).save(str(temporary))
     return Tokenizer.from_file(str(path))
 
 
-def train_member(name, corpus, state, steps=None, threads=None):
+def train_member(name, corpus, state, steps=None):
     """Make the zoo's member `name` from the texts in folder `corpus`; checkpoints stand in folder `state`."""
     from utils import train, zoo
 
-    if threads:
-        torch.set_num_threads(threads)
     torch.manual_seed(0)
     recipe = RECIPES[name]
     sources = read_corpus(corpus, recipe.mix)
@@ -248,16 +247,12 @@ def train_member(name, corpus, state, steps=None, threads=None):
     if train.rank() == 0:
         print(f"{name}: {len(data):,} tokens, {recipe.batch * recipe.length:,} a step", flush=True)
 
+    watched = {source: sources[source]["dev"] for source in WATCHED if source in sources}
+    watched = {source: texts[:: max(1, len(texts) // 40)] for source, texts in watched.items()}
+
     def evaluate(model):
         return {
-            source: round(
-                bits_per_byte(
-                    model, tokenizer, sources[source]["dev"][:: max(1, len(sources[source]["dev"]) // 40)]
-                )[0],
-                4,
-            )
-            for source in WATCHED
-            if source in sources
+            source: round(bits_per_byte(model, tokenizer, texts)[0], 4) for source, texts in watched.items()
         }
 
     model = build(recipe).to(train.device())
@@ -271,7 +266,7 @@ def train_member(name, corpus, state, steps=None, threads=None):
     run |= {"seconds": round(sum(entry["seconds"] for entry in log))}
     run |= {"stored": evaluate(zoo.from_transformers(zoo.FOLDER / name))}
     run |= {"log": [entry for entry in log if entry["step"] % 50 == 0 or len(entry) > 3]}
-    with train.atomic(zoo.FOLDER / name / "log.json") as path:
+    with course.atomic(zoo.FOLDER / name / "log.json") as path:
         path.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
     seal()
 
@@ -280,21 +275,17 @@ def hardware():
     """The processor (or the accelerator) that this process computes on, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
-    amx = " with AMX" if any("amx_bf16" in line for line in lines) else ""
-    return f"{torch.get_num_threads()} core(s) of {name}{amx}"
+    name, sets = course.processor()
+    return f"{torch.get_num_threads()} core(s) of {name}{' with AMX' if 'amx_bf16' in sets else ''}"
 
 
 def seal():
     """Write the sha256 of every file that `zoo.load` reads into data/zoo/SHA256SUMS."""
-    from utils import train, zoo
+    from utils import zoo
 
     files = sorted(zoo.FOLDER / name / file for name in zoo.members() for file in zoo.FILES)
     lines = [f"{zoo.sha256(path)}  {path.relative_to(zoo.FOLDER).as_posix()}\n" for path in files]
-    with train.atomic(zoo.FOLDER / "SHA256SUMS") as path:
+    with course.atomic(zoo.FOLDER / "SHA256SUMS") as path:
         path.write_text("".join(lines), encoding="utf-8")
 
 
@@ -335,11 +326,11 @@ def main(arguments):
     part.add_argument("--corpus", required=True, type=Path)
     verbs.add_parser("verify", help="compare every file with its sha256")
     options = parser.parse_args(arguments)
+    if getattr(options, "threads", None):
+        torch.set_num_threads(options.threads)
     if options.verb == "train":
-        from utils import course
-
         state = options.state or course.state() / "zoo"
-        train_member(options.name, options.corpus, state / options.name, options.steps, options.threads)
+        train_member(options.name, options.corpus, state / options.name, options.steps)
     elif options.verb == "card":
         from utils import cards
 

@@ -5,12 +5,14 @@ import json
 import math
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+from utils.course import atomic
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -117,22 +119,6 @@ def keep_memory():
         set_option = ctypes.CDLL("libc.so.6").mallopt
         set_option(-4, 0)  # M_MMAP_MAX: large arrays come from the heap too
         set_option(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
-
-
-@contextmanager
-def atomic(path):
-    """Yield a temporary path that takes the place of `path` only when the block ends well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def newest(folder):

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from utils.course import atomic
 from utils.lessons.gpt import GPT
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "zoo"
@@ -44,6 +45,9 @@ class LSTM(nn.Module):
     published_config = {"vocab_size": "vocab_size", "n_layers": "n_layers", "d_model": "d_model"}
     published_names = {}
     published_transposed = ()
+    published_prefix = ""
+    published_settings = {}
+    published_optional = set()
 
     def __init__(self, config):
         super().__init__()
@@ -115,7 +119,8 @@ def read_config(folder):
     except (KeyError, TypeError):
         known = ", ".join(sorted(FAMILIES))
         raise ZooError(f"{path} names no model_type that the course builds: it builds {known}.") from None
-    missing = [key for key in family.published_config if key not in config and key != "layer_norm_epsilon"]
+    needed = family.published_config.keys() - family.published_optional
+    missing = sorted(needed - config.keys())
     if missing:
         raise ZooError(
             f"{path} lacks {', '.join(missing)}: it is no whole {config['model_type']} configuration."
@@ -128,7 +133,9 @@ def read_weights(folder, model):
     path = Path(folder) / "model.safetensors"
     try:
         with safe_open(path, framework="pt") as file:
-            published = {name.removeprefix("transformer."): file.get_tensor(name) for name in file.keys()}
+            published = {
+                name.removeprefix(model.published_prefix): file.get_tensor(name) for name in file.keys()
+            }
     except FileNotFoundError:
         raise ZooError(
             f"{folder} has no model.safetensors: only weights in that format are opened."
@@ -172,28 +179,13 @@ def from_transformers(folder):
 
 def published(model):
     """The config (dict) and the state dict under which transformers knows this model."""
-    family = model.model_type
-    config = {
-        "model_type": family,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-        "dtype": "float32",
-    }
+    config = {"model_type": model.model_type, "dtype": "float32"}
+    config |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, **model.published_settings}
     config |= {theirs: getattr(model.config, ours) for theirs, ours in model.published_config.items()}
-    prefix = ""
-    if family == "gpt2":
-        config |= {
-            "architectures": ["GPT2LMHeadModel"],
-            "activation_function": "gelu_new",
-            "tie_word_embeddings": True,
-        }
-        config |= {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
-        prefix = "transformer."
     table, state = swapped(model), {}
     for name, weight in model.named_parameters():
         weight = weight.detach().T if name.endswith(model.published_transposed) else weight.detach()
-        state[prefix + translate(name, table)] = weight.contiguous()
+        state[model.published_prefix + translate(name, table)] = weight.contiguous()
     return config, state
 
 
@@ -211,8 +203,6 @@ def to_transformers(model):
 
 def save(model, tokenizer, folder, dtype=torch.float16):
     """Write config.json, model.safetensors (rounded to `dtype`) and tokenizer.json; each whole or not at all."""
-    from utils.train import atomic
-
     config, state = published(model)
     with atomic(Path(folder) / "config.json") as path:
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

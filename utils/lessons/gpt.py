@@ -198,3 +198,15 @@ GPT.published_names = {
     "ln_f": "norm",
 }
 GPT.published_transposed = ("qkv.weight", "out.weight", "up.weight", "down.weight")
+
+
+GPT.published_prefix = "transformer."
+GPT.published_optional = {"layer_norm_epsilon"}
+GPT.published_settings = {
+    "architectures": ["GPT2LMHeadModel"],
+    "activation_function": "gelu_new",
+    "tie_word_embeddings": True,
+    "attn_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "resid_pdrop": 0.0,
+}
