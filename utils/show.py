@@ -243,7 +243,8 @@ def readable(colour):
 
 @styled
 def matrix(weights, rows=None, columns=None, title=None):
-    """A matrix (T, S) as a heat map with its words at the edges; small ones carry their numbers."""
+    """A matrix (T, S) as a heat map with its words at the edges; small ones carry their numbers, masks do not."""
+    is_mask = np.asarray(weights).dtype == bool
     weights = np.asarray(weights, dtype=float)
     T, S = weights.shape
     reach = np.abs(weights).max() or 1.0
@@ -254,11 +255,11 @@ def matrix(weights, rows=None, columns=None, title=None):
     image = axes.imshow(
         weights, cmap=BOTH if signed else WARM, vmin=-reach if signed else 0, vmax=reach, aspect="auto"
     )
-    if weights.size <= 144:
+    if weights.size <= 144 and not is_mask:
         for (row, column), value in np.ndenumerate(weights):
             colour = readable(image.cmap(image.norm(value)))
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", size=10, color=colour)
-    else:
+    elif not is_mask:
         figure.colorbar(image, ax=axes, fraction=0.04)
     long = longest * 0.105 > pitch
     axes.set_xticks(

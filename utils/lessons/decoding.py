@@ -307,10 +307,8 @@ def contrastive_search(model, ids, n_new, k=4, alpha=0.6, processors=(), mask=No
     cache, n_real = model.new_cache(B, T + k * n_new), looks.sum(1)
     states = model.hidden(ids, mask=mask, cache=cache)  # (B, T, D)
     state, states = states[:, -1], states.where(looks[..., None], states[:, -1:])  # nothing of the padding
-    past, itself = (
-        F.normalize(states, dim=-1),
-        torch.eye(k, dtype=torch.bool, device=ids.device).expand(B, k, k),
-    )
+    past = F.normalize(states, dim=-1)
+    itself = torch.eye(k, dtype=torch.bool, device=ids.device).expand(B, k, k)
     for n in range(n_new):
         probs, tokens = process(model.head(state), text, processors).softmax(-1).topk(k)  # (B, k)
         sees = torch.cat([looks[:, None].expand(B, k, -1), itself], dim=-1)
@@ -412,9 +410,7 @@ def speculative(
     T, steps = ids.size(1), torch.arange(n_draft + 1, device=ids.device)
     pair, filler = Pair(model, draft, ids, mask, n_new * (n_draft + 1)), ids[:, -1:]
     text = torch.cat([for_processors(ids, mask), filler.expand(-1, n_new + 2 * n_draft + 1)], dim=1)
-    length = torch.full_like(
-        ids[:, 0], T
-    )  # how far each row is written; behind it stands a token seen anyway
+    length = torch.full_like(ids[:, 0], T)  # each row is written so far; behind it stands a token seen anyway
     writing = torch.ones_like(length, dtype=torch.bool)
     while writing.any():
         n, fresh = one_round(pair, text, length, n_draft, processors, generator)
