@@ -46,6 +46,18 @@ class KVCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
+def attend(q, k, v, mask=None):
+    """Mix the values by how well each query matches each key.
+
+    q: (B, H, T, K)   k, v: (B, H, S, K)   mask: (B, 1, T, S), True where a query may look; None is plain causal
+    In bf16 a processor learns faster with the formula written out than through the fused kernel.
+    """
+    if mask is None and q.dtype == torch.bfloat16 and q.requires_grad and not q.is_cuda:
+        future = torch.full((q.size(2), q.size(2)), -math.inf, dtype=q.dtype).triu(1)
+        return (q / math.sqrt(q.size(-1)) @ k.transpose(-2, -1) + future).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and q.size(2) > 1)
+
+
 class Attention(nn.Module):
     """Causal self-attention with several heads; one matrix makes queries, keys and values at once."""
 
@@ -61,8 +73,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)  # (B, H, T, K) each
         if cache is not None:
             k, v = cache.append(layer, k, v)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1)
-        return self.out(mixed.transpose(1, 2).reshape(B, T, D))
+        return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(B, T, D))
 
 
 class FeedForward(nn.Module):
