@@ -285,7 +285,7 @@ def typical(tau):
 def repetition_penalty(theta):
     """Make every token that stands in `ids` less likely: logit / theta if positive, logit * theta if not.
 
-    Source: Keskar et al. 2019, section 4.1.
+    Source: Keskar et al. 2019, section 4.1, who divide always; the case of negative logits is transformers'.
     """
 
     def punish(logits, ids):
@@ -474,7 +474,7 @@ def self_bleu(texts):
 
 
 def zipf(texts, n_ranks=5000):
-    """Minus the slope of log count against log rank over the commonest tokens; about 1 in human text."""
+    """Minus the slope of log count against log rank over the commonest tokens; near 1 in long human texts."""
     counts = Counter(token for text in texts for token in text).most_common(n_ranks)
     ranks = torch.arange(1, len(counts) + 1, dtype=torch.float64).log()
     logs = torch.tensor([count for _, count in counts], dtype=torch.float64).log()
