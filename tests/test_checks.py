@@ -192,13 +192,23 @@ def test_points_minutes_hints_and_marks(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_the_check_stands_in_the_very_next_cell(path):
+def test_the_check_stands_right_below_its_function(path):
+    """Between the two is only the cell with the check's cases, which is folded, for it names the mistakes."""
     cells = pages.read(path).cells
     for at, cell in enumerate(cells):
         if cell.cell_type == "code" and mark(cell).get("solution"):
-            check_cell = cells[at + 1]
-            assert mark(check_cell)["grade"] and f"check({mark(cell)['grade_id']}, " in check_cell.source
+            name, (cases, check_cell) = mark(cell)["grade_id"], cells[at + 1 : at + 3]
+            assert f"{name}_cases = Cases(" in cases.source and cases.metadata["jupyter"]["source_hidden"]
+            assert mark(check_cell)["grade"] and f"check({name}, {name}_cases)" in check_cell.source
             assert "### BEGIN HIDDEN TESTS" in check_cell.source
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_cases_are_compact(path):
+    """A mistake is one line, so that a page without folding is not all cases."""
+    for cell in pages.read(path).cells:
+        if "source_hidden" in cell.metadata.get("jupyter", {}):
+            assert len(cell.source.splitlines()) <= 40 and max(map(len, cell.source.splitlines())) <= 110
 
 
 # ---- cases travel: the call in one process, the judgement in another ----
