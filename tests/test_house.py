@@ -453,6 +453,7 @@ def test_the_picture_is_fresh_and_a_change_would_be_seen():
 
 def test_a_page_that_is_not_there_is_not_promised(monkeypatch, tmp_path):
     monkeypatch.setattr(house, "ROOT", tmp_path)
+    monkeypatch.setattr(course, "root", lambda: tmp_path)
     (tmp_path / "notebooks").mkdir()
     assert "coming" in house.page_row("03_recurrent_networks", "Why?") and "](" not in house.page_row(
         "03_x", "Why?"

@@ -376,7 +376,7 @@ def test_titles_fit_their_boxes():
 def test_pages_that_exist_are_filled(tmp_path, monkeypatch):
     monkeypatch.setattr(course, "root", lambda: tmp_path)
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "07_decoding.ipynb").write_text("{}")
+    (tmp_path / "notebooks" / "07_decoding.ipynb").write_text('{"metadata": {}}')
     assert show.existing_pages() == ["07_decoding"]
     figure = show.course_map()
     filled = [

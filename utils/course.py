@@ -9,6 +9,7 @@ import functools
 import html
 import importlib.abc
 import importlib.util
+import json
 import os
 import platform
 import random
@@ -88,6 +89,15 @@ def root():
 def data():
     """The folder of the course's small texts and models; read it, do not write there."""
     return root() / "data"
+
+
+def standing(name):
+    """Where a lesson stands: "here", "begun" (its notebook metadata say `course.draft`), or "coming"."""
+    path = root() / "notebooks" / f"{name}.ipynb"
+    if not path.exists():
+        return "coming"
+    about = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("course", {})
+    return "begun" if about.get("draft") else "here"
 
 
 @functools.cache

@@ -8,7 +8,6 @@ environment.yml and the marked parts of README.md are made by `make made` (utils
 """
 
 import base64
-import json
 import re
 import sys
 from importlib import metadata
@@ -110,15 +109,6 @@ def constraints():
 # README: the buttons and the table of pages --------------------------------------------------------------------
 
 
-def standing(name):
-    """Where a lesson stands: "here", "begun" (its notebook metadata say `course.draft`), or "coming"."""
-    path = ROOT / "notebooks" / f"{name}.ipynb"
-    if not path.exists():
-        return "coming"
-    about = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("course", {})
-    return "begun" if about.get("draft") else "here"
-
-
 def buttons(name):
     """Colab and Binder links of a page."""
     path = quote(f"notebooks/{name}.ipynb")
@@ -130,13 +120,13 @@ def buttons(name):
 
 def page_row(name, question):
     """One line of the table; a page that is not there yet says so."""
-    if standing(name) == "coming":
+    if course.standing(name) == "coming":
         return f"| {name} | {question} | coming | |"
     homework = [
         f"[{path.stem}](notebooks/{path.name})"
         for path in sorted((ROOT / "notebooks").glob(f"hw{name[:2]}_*"))
     ]
-    begun = "begun · " if standing(name) == "begun" else ""
+    begun = "begun · " if course.standing(name) == "begun" else ""
     return (
         f"| [{name}](notebooks/{name}.ipynb) | {question} | {begun}{buttons(name)} | {' '.join(homework)} |"
     )
@@ -149,7 +139,7 @@ def pages_table():
         lines += [f"**{part}**", "", "| page | its question | open in | homework |", "|---|---|---|---|"]
         lines += [page_row(name, question) for name, question in pages.items()] + [""]
     names = [name for pages in course.PAGES.values() for name in pages]
-    here = sum(standing(name) == "here" for name in names)
+    here = sum(course.standing(name) == "here" for name in names)
     return "\n".join(
         [f"{here} of {len(names)} lessons are here; the others are *begun* or *coming*.", "", *lines[:-1]]
     )

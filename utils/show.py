@@ -569,8 +569,8 @@ WAYS = {
 
 
 def existing_pages():
-    """The lessons of the course that are written already."""
-    return [name for name in COURSE if (course.root() / "notebooks" / f"{name}.ipynb").exists()]
+    """The lessons of the course that are written, or begun."""
+    return [name for name in COURSE if course.standing(name) != "coming"]
 
 
 def needs():
@@ -623,7 +623,7 @@ def rounded(corners, radius=9):
 @styled
 def course_map(existing=None):
     """The map of the course: arrows lead on from what is needed; pages that exist are filled."""
-    existing = existing_pages() if existing is None else existing
+    existing = [name for name in COURSE if course.standing(name) == "here"] if existing is None else existing
     parts = {name[:2]: lesson.part for name, lesson in COURSE.items()}
     right, bottom = LEFT + PITCH * 3.5 + 14, ROW_TOPS[-1] + NODE_HEIGHT + 40
     figure = blank(right / 80, bottom / 80)
