@@ -338,10 +338,13 @@ def insist(frame):
 
 
 def judge(case, answer, cases):
-    """None for a right answer; otherwise (what is wrong in words, True if that names the mistake)."""
+    """None for a right answer; otherwise (what is wrong in words, True if that is certain to name the mistake).
+
+    An exception names it only where nothing failed before: it may as well have come from every case.
+    """
     for words, value in case.mistakes.items():
         if matches(answer, value, cases.tolerance):
-            return words, True
+            return words, not isinstance(value, Raises)
     if answer.problem:
         return f"{cases.name} {answer.problem}", False
     if answer.changed:
@@ -506,28 +509,32 @@ def report(fn, cases):
 
 
 def explain(cases, finding, case, answer):
-    """One failure: the call, yours, expected, what is wrong, and the beginning of what was printed."""
-    args = ", ".join(f"{name}={show(value)}" for name, value in zip(cases.parameters, case.args))
-    lines = [f"    {one_line(f'{cases.name}({args})', 240)}"]
+    """One failure: the arguments, numbers first, yours, expected, what is wrong, the beginning of the print-out."""
+    args = zip(cases.parameters, case.args)
+    rows = sorted(args, key=lambda arg: isinstance(arg[1], (np.ndarray, list, dict, Table)))
     if not answer.problem:
-        lines += [f"    yours     {show(answer.value)}"]
+        rows += [("yours", answer.value)]
     if case.expected is not None:
-        lines += [f"    expected  {show(case.expected)}"]
-    lines += [f"  → {finding[0]}"]
-    return lines + [f"    printed   {one_line(line, 100)}" for line in answer.printed.splitlines()[:5]]
+        rows += [("expected", case.expected)]
+    width = max(len(name) for name in ("expected", *cases.parameters))
+    lines = [f"    {name:{width}}  {show(value)}" for name, value in rows]
+    printed = [f"    {'printed':{width}}  {one_line(line, 100)}" for line in answer.printed.splitlines()[:5]]
+    return [*lines, f"  → {finding[0]}", *printed]
 
 
 def show(value):
-    """Plain data in one short line, numbers to four digits."""
+    """Plain data in one short line, numbers to four digits; a tensor too long for it says its shape."""
     if isinstance(value, np.ndarray):
-        return show(value.tolist())
+        text = show(value.tolist())
+        return f"{text} of shape {value.shape}" if text.endswith("…") else text
     if isinstance(value, Table):
         return f"Table({show(value.rows)})"
     if isinstance(value, float):
         return f"{round(value, 6) + 0.0:.4g}" if math.isfinite(value) else str(value)
     if isinstance(value, (list, tuple)):
-        inside = ", ".join([show(item) for item in value[:12]] + ["…"] * (len(value) > 12))
-        return one_line(f"[{inside}]" if isinstance(value, list) else f"({inside})", 160)
+        inside = ", ".join([show(item) for item in value[:24]] + ["…"] * (len(value) > 24))
+        inside = f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
+        return one_line(inside, 160)
     if isinstance(value, dict):
         pairs = [f"{show(key)}: {show(item)}" for key, item in list(value.items())[:6]]
         return one_line("{" + ", ".join(pairs + ["…"] * (len(value) > 6)) + "}", 160)

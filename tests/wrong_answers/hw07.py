@@ -99,9 +99,13 @@ def removes_after_the_softmax(logits, temperature, keep, uniforms):
 # ---- nucleus(probs, p) ----
 
 
-def keep_from(probs, least):
-    kept = probs * (probs >= least)
+def keep_where(probs, keep):
+    kept = probs * keep
     return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def keep_from(probs, least):
+    return keep_where(probs, probs >= least)
 
 
 def least_kept(probs, p, more=0, reached=torch.lt, dim=-1):
@@ -175,6 +179,13 @@ def writes_into_its_argument(probs, p):
     return probs / probs.sum(dim=-1, keepdim=True)
 
 
+@wrong("nucleus", "no place reaches p")
+def counts_past_the_end(probs, p):
+    ranked = probs.sort(dim=-1, descending=True).values
+    too_few = (ranked.cumsum(dim=-1) < p).sum(dim=-1, keepdim=True)  # so many places do not reach p yet
+    return keep_from(probs, ranked.gather(-1, too_few))
+
+
 # ---- min_p(probs, ratio, at_least) ----
 
 
@@ -220,6 +231,34 @@ def min_p_without_renormalising(probs, ratio, at_least):
 def at_least_and_one_more(probs, ratio, at_least):
     largest = probs.max(dim=-1, keepdim=True).values
     return keep_from(probs, torch.minimum(ratio * largest, at_least_th(probs, at_least + 1)))
+
+
+def passing(probs, ratio):
+    return probs >= ratio * probs.amax(dim=-1, keepdim=True)
+
+
+def floor_by_place(probs, ratio, places):
+    """Keep what passes the threshold, and the tokens at `places`, a mask that knows no ties."""
+    floor = torch.zeros_like(probs, dtype=torch.bool).scatter(-1, places, True)
+    return keep_where(probs, floor | passing(probs, ratio))
+
+
+@wrong("min_p", "only the first of them")
+def floor_as_topk_takes_it(probs, ratio, at_least):
+    return floor_by_place(probs, ratio, probs.argsort(dim=-1, descending=True, stable=True)[:, :at_least])
+
+
+@wrong("min_p", "only the last of them")
+def floor_from_the_end_of_argsort(probs, ratio, at_least):
+    return floor_by_place(probs, ratio, probs.argsort(dim=-1, stable=True)[:, -at_least:])
+
+
+@wrong("min_p", "counted together")
+def floor_for_all_rows_together(probs, ratio, at_least):
+    keep = passing(probs, ratio)
+    if keep.sum() < at_least:
+        keep = keep | (probs >= at_least_th(probs, at_least))
+    return keep_where(probs, keep)
 
 
 # ---- typical(probs, width) ----
@@ -301,6 +340,27 @@ def keeps_one_of_two_that_are_equally_close(probs, width):
 @wrong("typical", "divide by what is left")
 def typical_without_renormalising(probs, width):
     return probs * (around(probs, entropy_of(probs), width) > 0)
+
+
+def band(probs, width):
+    distance = (-probs.log() - entropy_of(probs)).abs()
+    return distance <= width, distance == distance.amin(dim=-1, keepdim=True)
+
+
+@wrong("typical", "no help")
+def rescues_only_if_the_whole_batch_is_empty(probs, width):
+    keep, closest = band(probs, width)
+    if not keep.any():
+        keep = closest
+    return keep_where(probs, keep)
+
+
+@wrong("typical", "not all rows")
+def rescues_all_rows_if_one_is_empty(probs, width):
+    keep, closest = band(probs, width)
+    if not keep.any(dim=-1).all():
+        keep = closest
+    return keep_where(probs, keep)
 
 
 # ---- beam_step(beams, next_log_probs, end, width) ----
@@ -465,6 +525,18 @@ def returns_only_the_best(next_log_probs, start, end, width, n_steps, alpha):
     return ranked_by(
         searched(next_log_probs, start, end, width, n_steps), lambda ids: generated(ids) ** alpha
     )[:1]
+
+
+@wrong("beam_search", "takes part as it is")
+def drops_unfinished_texts(next_log_probs, start, end, width, n_steps, alpha):
+    beams = searched(next_log_probs, start, end, width, n_steps)
+    return ranked_by([beam for beam in beams if beam[0][-1] == end], lambda ids: generated(ids) ** alpha)
+
+
+@wrong("beam_search", "last token of an unfinished text")
+def takes_the_last_token_for_the_end(next_log_probs, start, end, width, n_steps, alpha):
+    beams = searched(next_log_probs, start, end, width, n_steps)
+    return ranked_by(beams, lambda ids: max(1, generated(ids) - (ids[-1] != end)) ** alpha)
 
 
 # ---- ending_loop(text, longest) ----
