@@ -96,6 +96,31 @@ def test_token_labels_can_be_read(tokenizer):
     assert "\N{REPLACEMENT CHARACTER}" not in show.token_labels(tokenizer, ids)[5]
 
 
+def test_bytes_can_be_read():
+    read = [show.byte_label(token) for token in (b" dog", b"\n\t", b"\xf0\x9f", b" \xe2\x82", b"\x00", b"")]
+    assert read == ["␣dog", "⏎⇥", "f0 9f", "␣ e2 82", "00", ""]
+
+
+def test_every_token_of_every_tokenizer_has_its_box():
+    cuts = {"letters": list("abcdefghij" * 12), "words": ["one", "␣two"], "nothing": []}
+    figure = show.tokenizations(cuts, "A text")
+    (axes,) = figure.axes
+    said = [text.get_text() for text in axes.texts]
+    assert said.count("a") == 12 and {"letters: 120 tokens", "words: 2 tokens", "nothing: 0 tokens"} < set(
+        said
+    )
+    boxes = [patch.get_bbox() for patch in axes.patches]
+    assert len(boxes) == 122 and len({(round(box.x0, 3), round(box.y0, 3)) for box in boxes}) == 122
+    assert all(0 <= box.x0 and box.x1 <= axes.get_xlim()[1] + 1e-6 for box in boxes)
+    assert max(box.y1 for box in boxes) <= axes.get_ylim()[0]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("colour", show.TINTS)
+def test_tokens_can_be_read_on_their_tints(colour):
+    assert contrast(show.INK, colour) > 9
+
+
 @pytest.mark.parametrize(
     "p, text",
     [(1, "100 %"), (0.996, "100 %"), (0.34, "34 %"), (0.0995, "10 %"), (0.0123, "1.2 %"), (0.00123, "0.12 %")]

@@ -5,6 +5,7 @@ import base64
 import inspect
 import itertools
 import math
+import re
 
 import matplotlib
 
@@ -15,7 +16,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from utils import show, widgets
-from utils.lessons import decoding
+from utils.lessons import decoding, tokens
 from utils.lessons.gpt import GPT, GPTConfig
 
 EOS, LN2 = 2, math.log(2)
@@ -288,6 +289,55 @@ def test_each_width_is_searched_once(model, tokenizer, monkeypatch):
     for state.n_beams, state.step in itertools.product((2, 3), (1, 2, 3)):
         state.compute()
     assert len(calls) == 2
+
+
+# One text, several tokenizers
+
+
+@pytest.fixture
+def cutters():
+    """Two tokenizers: one cuts at spaces, the other into letters."""
+    return {"words": str.split, "letters": list}
+
+
+def test_each_tokenizer_cuts_the_text_that_is_typed(cutters):
+    moving = widgets.tokenizations(cutters, "a bc")
+    state, parts = moving.state, moving.parts
+    assert state.compute() == {"words": ["a", "bc"], "letters": ["a", " ", "b", "c"]}
+    before = parts["strips"].value
+    parts["text"].value = "one two three"
+    assert state.compute()["words"] == ["one", "two", "three"]
+    assert parts["strips"].value != before and "words: 3 tokens" in parts["strips"].value
+    assert "“one two three”: words 3, letters 13." in parts["note"].value
+    parts["text"].value = ""
+    assert state.compute() == {"words": [], "letters": []} and "letters: 0 tokens" in parts["strips"].value
+
+
+def test_strips_hold_every_token_once_in_alternating_colours():
+    strips = widgets.strips_html({"letters": list("abcde")})
+    spans = re.findall(r"background:(rgb\([\d,]+\))[^>]*>([^<]*)</span>", strips)
+    assert [label for _, label in spans] == list("abcde")
+    assert all(one != other for (one, _), (other, _) in zip(spans, spans[1:]))
+
+
+def test_typed_markup_is_text_and_what_is_pasted_has_an_end(cutters):
+    moving = widgets.tokenizations(cutters, "<script> &")
+    assert "<script>" not in moving.parts["strips"].value + moving.parts["note"].value
+    moving.parts["text"].value = "x" * 100_000
+    assert len(moving.state.compute()["letters"]) == widgets.Tokenizations.longest
+
+
+def test_the_lessons_tokenizers_move_too():
+    bpe = tokens.BPE(tokens.train_bpe({" dog": 3, " dogs": 2}, 3))
+    cut = lambda text: [show.byte_label(bpe.tokens[i]) for i in bpe.encode(text)]
+    assert widgets.tokenizations({"BPE": cut}, "a dog 🐶").state.compute()["BPE"][:2] == ["a", "␣dog"]
+
+
+def test_tokenizers_without_widgets_are_a_picture_and_words(cutters, monkeypatch):
+    bundle = widgets.tokenizations(cutters, "Once more")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW} and "Once more" in bundle["text/plain"]
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    assert set(widgets.tokenizations(cutters, "Once")._repr_mimebundle_()) == {"text/plain", "image/png"}
 
 
 # Where nothing can move

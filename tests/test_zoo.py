@@ -177,6 +177,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """The questions that a hub client asks: which files are there, and what is in them."""
 
     folder = None
+    name = "someone/tiny"
     commit = "0" * 40
 
     def do_HEAD(self):
@@ -187,16 +188,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def answer(self, body=True):
         path = self.path.split("?")[0]
-        if path.startswith("/api/models/someone/tiny"):
+        if path.startswith(f"/api/models/{self.name}"):
             files = [{"rfilename": p.name} for p in self.folder.iterdir()]
-            said = {"id": "someone/tiny", "sha": self.commit, "siblings": files}
+            said = {"id": self.name, "sha": self.commit, "siblings": files}
             if "/tree/" in path:
                 sizes = {p.name: p.stat().st_size for p in self.folder.iterdir()}
                 said = [{"type": "file", "path": n, "size": s, "oid": self.commit} for n, s in sizes.items()]
             data = json.dumps(said).encode()
             return self.send(200, data, "application/json", body)
         file = self.folder / path.rsplit("/", 1)[-1]
-        if path.startswith("/someone/tiny/resolve/") and file.exists():
+        if path.startswith(f"/{self.name}/resolve/") and file.exists():
             return self.send(200, file.read_bytes(), "application/octet-stream", body)
         self.send(404, b"{}", "application/json", body, {"X-Error-Code": "RepoNotFound"})
 

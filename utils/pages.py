@@ -442,6 +442,23 @@ def lesson_modules():
     return files
 
 
+def definitions(page, *names, given=None):
+    """What a lesson's page defines under these names, without running the page: its plain versions, for comparison.
+
+    given: the names that the definitions may use, as a dict, where the lesson's own module is not enough
+    """
+    nb = read(ROOT / "notebooks" / f"{page}.ipynb")
+    found = dict(vars(importlib.import_module(f"utils.lessons.{nb.metadata['course']['lesson']}")))
+    found.update(given or {})
+    for cell in code_cells(nb):
+        statements = (
+            ast.parse(cell.source).body if re.search(r"^(def|class) ", cell.source, re.MULTILINE) else []
+        )
+        kept = [statement for statement in statements if getattr(statement, "name", None) in names]
+        exec(compile(ast.Module(kept, type_ignores=[]), cell.id, "exec"), found)
+    return [found[name] for name in names]
+
+
 # Made: homework as students get it -----------------------------------------------------------------------------
 
 MARK = re.compile(r"\s*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)\s*")

@@ -141,6 +141,17 @@ def token_labels(tokenizer, token_ids):
     return [token_label(tokenizer, int(token_id)) for token_id in token_ids]
 
 
+def byte_label(token):
+    """A token given as bytes, as the eye reads it: `␣` a space, `⏎` a new line, hex where it is no text."""
+    try:
+        text = token.decode().replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+        if text.isprintable():
+            return text
+    except UnicodeDecodeError:
+        pass
+    return "␣ " * token.startswith(b" ") + token.removeprefix(b" ").hex(" ")
+
+
 def percent(p):
     """A probability in words: 34 %, 3.4 %, 0.34 %, or less than the last of these."""
     if p > 0.9999 or p == 0:
@@ -226,6 +237,40 @@ def token_strip(tokens, values, unit="bits", title=None, room=8.4):
         axes.text(x + w / 2, line + 0.36, token, size=11, **look)
         axes.text(x + w / 2, line + 0.75, f"{value:.1f} {unit}", size=8.5, **look)
     axes.set(xlim=(0, room), ylim=(n_lines, 0))
+    axes.axis("off")
+    if title:
+        axes.set_title(title)
+    return figure
+
+
+def tint(colour, share=0.24):
+    """A pale kin of a colour: this share of it, the rest is paper."""
+    return tuple(1 - share * (1 - part) for part in to_rgb(colour))
+
+
+TINTS = tuple(tint(colour) for colour in (BLUE, AMBER, GREEN, PURPLE))
+
+
+@styled
+def tokenizations(cuts, title=None, room=8.4):
+    """One text as several tokenizers cut it: for each its name, its count, and the text as running boxes.
+
+    cuts: {name of the tokenizer: labels of its tokens}
+    """
+    figure, axes = blank_axes(room, 1)
+    top = 0.0
+    for name, labels in cuts.items():
+        axes.text(0.02, top + 0.3, f"{name}: {len(labels)} tokens", size=10.5, weight="bold", va="center")
+        widths = [0.108 * width(label) + 0.14 for label in labels]
+        places = flow(widths, room)
+        for turn, (label, w, (x, line)) in enumerate(zip(labels, widths, places)):
+            y = top + 0.58 + line
+            colour = TINTS[turn % len(TINTS)]
+            axes.add_patch(plt.Rectangle((x + 0.015, y), w - 0.03, 0.86, facecolor=colour))
+            axes.text(x + w / 2, y + 0.43, label, size=10.5, ha="center", va="center")
+        top += 1.0 + (places[-1][1] + 1 if places else 0)
+    figure.set_size_inches(room, 0.36 * top + (0.4 if title else 0.05))
+    axes.set(xlim=(0, room), ylim=(top, 0))
     axes.axis("off")
     if title:
         axes.set_title(title)

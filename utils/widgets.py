@@ -417,3 +417,65 @@ def beam_tree(model, tokenizer, prompt, n_new=8, n_beams=4, most_beams=5):
     redraw()
     view = ipywidgets.VBox([width, ipywidgets.HBox([step, play]), image, note])
     return Moving(state, figure, words(), view, {"beams": width, "step": step, "play": play, "image": image})
+
+
+# One text, several tokenizers --------------------------------------------------------------------
+
+
+class Tokenizations:
+    """One text as several tokenizers cut it."""
+
+    longest = 2000  # letters: what is pasted beyond them is left out
+
+    def __init__(self, tokenizers, text):
+        self.tokenizers, self.text = tokenizers, text
+
+    def compute(self):
+        """{name of the tokenizer: the tokens of the text as the eye reads them}"""
+        return {name: cut(self.text[: self.longest]) for name, cut in self.tokenizers.items()}
+
+
+def strips_html(cuts):
+    """Each tokenizer's name and count, and the text in coloured pieces."""
+    rows = []
+    for name, labels in cuts.items():
+        spans = []
+        for turn, label in enumerate(labels):
+            red, green, blue = (round(255 * part) for part in show.TINTS[turn % len(show.TINTS)])
+            look = f"background:rgb({red},{green},{blue});color:{show.INK};border-radius:4px;padding:1px 2px"
+            spans.append(f'<span style="{look}">{html.escape(label)}</span>')
+        rows.append(f"<b>{html.escape(name)}: {len(labels)} tokens</b><br>{'&#8203;'.join(spans)}")
+    look = "font-size:15px;line-height:1.9;max-width:52em;white-space:normal;overflow-wrap:anywhere"
+    return f'<div style="{look}">{"<br>".join(rows)}</div>'
+
+
+def tokenizations(tokenizers, text):
+    """Type a text and see how several tokenizers cut it. tokenizers: {name: text → its tokens, readable}."""
+    state = Tokenizations(tokenizers, text)
+
+    def words():
+        counts = ", ".join(f"{name} {len(labels)}" for name, labels in state.compute().items())
+        return f"Tokens in “{state.text[:60]}”: {counts}"
+
+    def figure():
+        return show.tokenizations(state.compute())
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    box = ipywidgets.Text(
+        value=text,
+        description="your text",
+        layout=ipywidgets.Layout(width="640px"),
+        style={"description_width": "80px"},
+    )
+    strips, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.text = box.value
+        strips.value = strips_html(state.compute())
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    box.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([box, strips, note])
+    return Moving(state, figure, words(), view, {"text": box, "strips": strips, "note": note})
