@@ -98,7 +98,8 @@ def test_a_contender_that_dies_says_why():
 
 def test_goals_name_contenders_that_exist():
     works = {tuple(work) for work in bench.FULL["work"]}
-    assert all(part in works or part[1] in bench.TRAINING for part in bench.GOALS)
+    jobs = {(job, side) for job, (_, _, sides) in bench.FULL["jobs"].items() for side in sides}
+    assert all(part in works | jobs or part[1] in bench.TRAINING for part in bench.GOALS)
     assert sum(part in works for part in bench.GOALS) == len(works)
 
 
@@ -112,6 +113,26 @@ def test_a_small_benchmark_from_end_to_end(tmp_path, capsys):
     assert [row[:2] for row in rows] == [["beam 4", "2"]]
     assert all(float(cell.split()[0]) > 0 for cell in rows[0][3:5])
     assert "2 of 2" in rows[0]
+
+
+def test_a_small_benchmark_of_tokenizers_from_end_to_end(capsys):
+    """Real contenders: plain loop, ours and the library must learn the same merges, or this fails."""
+    assert bench.main(["--quick", "--threads", "1", "tokens"]) == 0
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in capsys.readouterr().out.splitlines()
+        if "merges | news" in line
+    ]
+    assert [row[2] for row in rows] == ["ours", "tokenizers", "ours"]
+    assert all(float(row[5].split()[0]) > 0 for row in rows)
+
+
+def test_other_merges_stop_it():
+    answers = {side: [answer(1, [[1, 2], [3, 4]])] for side in ("plain loop", "ours")}
+    bench.check_equal("train", answers)
+    answers["ours"] = [answer(1, [[1, 2], [3, 5]])]
+    with pytest.raises(bench.Trouble, match="“ours” finds something else than “plain loop”"):
+        bench.check_equal("train", answers)
 
 
 def test_a_small_training_step_learns_alike(monkeypatch):
@@ -131,7 +152,7 @@ def test_every_table_is_filled(monkeypatch, capsys):
         about = {"parameters": 8e6, "model": "a model"}
 
         def __init__(self, order, extra_env=()):
-            text = [[1, 2]] * (order["name"][1] if order.get("name") and len(order["name"]) > 1 else 1)
+            text = [[1, 2]] * (order["name"][1] if order["part"] == "decoding" else 1)
             self.answer = answer(0.5, 1.0 if order["part"] == "training" else text)
             self.page = {"wall": 3.0, "peak": 2**20, "refusal": None}
             self.hear = lambda: self.page if order["part"] == "page" else self.about
@@ -148,7 +169,9 @@ def test_every_table_is_filled(monkeypatch, capsys):
     text = capsys.readouterr().out
     for name in [*bench.TRAINING, *(f"{kind} | {batch}" for kind, batch in bench.FULL["work"])]:
         assert f"| {name} |" in text
-    assert text.count("1.00 (1.00 to 1.00)") == 2 * (len(bench.TRAINING) + 1) + 2 * len(bench.FULL["work"])
+    n_ratios = 2 * (len(bench.TRAINING) + 1) + 2 * len(bench.FULL["work"])
+    n_ratios += sum(len(sides) - 1 for _, _, sides in bench.FULL["jobs"].values())
+    assert text.count("1.00 (1.00 to 1.00)") == n_ratios
     assert all(path.name in text for path in ROOT.glob("notebooks/*.ipynb"))
 
 

@@ -1,4 +1,4 @@
-"""The benchmark: our code beside transformers', in one run, taking turns. What counts is the ratios.
+"""The benchmark: our code beside the libraries', in one run, taking turns. What counts is the ratios.
 
     python -m utils.bench                      all parts; writes benchmarks.md
     python -m utils.bench training decoding    these parts only; prints the tables, --out FILE writes them
@@ -12,6 +12,7 @@ it is its turn. The first round is not counted; there it is checked that all com
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -35,6 +36,11 @@ FULL = {
     "prompt": 32,
     "n_new": 100,
     "work": [[kind, batch] for kind in ("greedy", "top-p 0.9", "beam 4") for batch in (1, 32)],
+    "jobs": {  # what is done, how many merges, on which text, by whom: the first is the reference
+        "train, 512 merges": ["news", 512, ["plain loop", "ours", "tokenizers"]],
+        "train, 8,192 merges": ["wikipedia", 8192, ["tokenizers", "ours"]],
+        "encode, every word new": ["wikipedia", 8192, ["tokenizers", "ours"]],
+    },
 }
 QUICK = FULL | {
     "shape": {"vocab_size": 64, "n_positions": 32, "n_layers": 1, "n_heads": 2, "d_model": 16},
@@ -43,6 +49,10 @@ QUICK = FULL | {
     "prompt": 4,
     "n_new": 5,
     "work": [["beam 4", 2]],
+    "jobs": {
+        "train, 9 merges": ["news", 9, ["plain loop", "ours", "tokenizers"]],
+        "encode, 9 merges": ["news", 9, ["tokenizers", "ours"]],
+    },
 }
 KEPT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
@@ -57,6 +67,8 @@ GOALS = {
     ("top-p 0.9", 32): 1.3,
     ("beam 4", 1): 1.9,
     ("beam 4", 32): 1.4,
+    ("train, 512 merges", "ours"): 50,
+    ("train, 8,192 merges", "ours"): 0.35,
 }
 
 
@@ -230,6 +242,52 @@ def decoding_work(sizes, kind, batch, side):
 SIDES = ("transformers", "ours, float32", "ours, bf16")
 
 
+def library_bpe(texts, n_merges):
+    """The tokenizers library's byte-level BPE, trained on the texts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    twin = Tokenizer(models.BPE())
+    twin.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + n_merges, initial_alphabet=letters, show_progress=False, special_tokens=[]
+    )
+    twin.train_from_iterator(texts, trainer)
+    return twin
+
+
+def library_merges(twin):
+    """Its merges as pairs of ids."""
+    its = json.loads(twin.to_str())["model"]
+    return [[its["vocab"][part] for part in pair] for pair in its["merges"]]
+
+
+def tokens_work(sizes, job, side):
+    """A function that does a job with tokens and returns something short that is equal if the result is."""
+    from utils import data, pages
+    from utils.lessons.tokens import BPE, count_words, train_bpe
+
+    text, n_merges, _ = sizes["jobs"][job]
+    texts = data.news() if text == "news" else data.wikipedia()
+    train = {
+        "ours": lambda: train_bpe(count_words(texts), n_merges),
+        "tokenizers": lambda: library_bpe(texts, n_merges),
+    }
+    if side == "plain loop":
+        train_plainly = pages.definitions("01_tokens", "count_pairs", "train_plainly")[1]
+        train[side] = lambda: train_plainly(count_words(texts), n_merges)
+    if job.startswith("train"):
+        as_merges = library_merges if side == "tokenizers" else list
+        return train[side], lambda merges: [list(pair) for pair in as_merges(merges)]
+    known = train[side]()
+    if side == "tokenizers":
+        saved = known.to_str()
+        encode = lambda: [encoding.ids for encoding in type(known).from_str(saved).encode_batch(texts)]
+    else:
+        encode = lambda: list(map(BPE(known).encode, texts))
+    return encode, lambda ids: hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
 # ---- a contender's process
 
 
@@ -279,14 +337,18 @@ def prepare(threads, with_transformers):
     torch.optim.AdamW([weight]).step()  # the first step of all imports much
 
 
-def serve(work, baseline, asked, answers):
-    """Do the work once for each line asked; answer with its cost and result as a line of JSON."""
+def serve(work, baseline, asked, answers, brief=lambda result: result):
+    """Do the work once for each line asked; answer with its cost and, in brief, its result as a line of JSON."""
     forget_peak()
     for _ in asked:
         faults, cpu, wall = page_faults(), time.process_time(), time.perf_counter()
         result = work()
         cost = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        cost |= {"faults": page_faults() - faults, "peak": memory("VmHWM") - baseline, "result": result}
+        cost |= {
+            "faults": page_faults() - faults,
+            "peak": memory("VmHWM") - baseline,
+            "result": brief(result),
+        }
         print(json.dumps(cost), file=answers, flush=True)
 
 
@@ -296,6 +358,11 @@ def contender(order):
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     if order["part"] == "page":
         print(json.dumps(run_page(order["path"])), file=answers, flush=True)
+        return
+    if order["part"] == "tokens":
+        work, brief = tokens_work(order["sizes"], *order["name"])
+        print(json.dumps({}), file=answers, flush=True)
+        serve(work, memory(), sys.stdin, answers, brief)
         return
     prepare(order["threads"], order["name"][-1].startswith("transformers"))
     baseline = memory()
@@ -459,6 +526,32 @@ def decoding(options, sizes, sides=SIDES):
     return found
 
 
+def check_equal(job, answers):
+    """All must have learnt the same merges, or found the same tokens."""
+    results = {side: given[0]["result"] for side, given in answers.items()}
+    reference, expected = next(iter(results.items()))
+    for side, found in results.items():
+        if found != expected:
+            raise Trouble(
+                f"{job}: “{side}” finds something else than “{reference}”, so there is nothing to compare."
+            )
+
+
+def tokens(options, sizes):
+    """For each job with tokens the sides take turns."""
+    found = {}
+    for job, (_, _, sides) in sizes["jobs"].items():
+        say(job)
+        orders = {
+            side: {"part": "tokens", "name": [job, side], "sizes": sizes, "threads": options.threads}
+            for side in sides
+        }
+        with contenders(orders, {"TOKENIZERS_PARALLELISM": "false"}) as ready:
+            found[job] = take_turns(ready, options.rounds)
+        check_equal(job, found[job])
+    return found
+
+
 def pages(options, sizes):
     """Each page, executed once in a fresh kernel with one thread, one page at a time."""
     from utils.pages import all_pages
@@ -571,6 +664,26 @@ token for token, or the benchmark stops. Sampling uses the same seed on both sid
 """
 
 
+def tokens_report(found, options, sizes):
+    """The table of tokenizers."""
+    rows = []
+    for job, answers in found.items():
+        reference, *others = answers
+        for side in others:
+            each = {name: times(answers[name], options.clock) for name in (reference, side)}
+            row = [job, sizes["jobs"][job][0], side, f"{statistics.median(each[side]):.2f}", reference]
+            rows.append([*row, times_as_fast(ratio(each[side], each[reference])), goal_of((job, side))])
+    head = ["job", "text", "code", "seconds", "against", "× as fast", "goal"]
+    return f"""## Tokenizers
+
+Byte-level BPE on the texts of lesson 01, words counted within the training. The plain loop is the page's definition,
+which counts all pairs anew for each merge; tokenizers is the library, in Rust, on one thread. All learn the same merges
+and find the same tokens, or the benchmark stops. Encoding begins with an empty memory of words on both sides.
+
+{table(head, rows)}
+"""
+
+
 def pages_report(found, options, sizes):
     """The table of pages."""
     rows = [
@@ -590,6 +703,7 @@ All pages one after the other: {total:.0f} s.
 PARTS = {
     "training": (training, training_report),
     "decoding": (decoding, decoding_report),
+    "tokens": (tokens, tokens_report),
     "pages": (pages, pages_report),
 }
 
@@ -598,7 +712,9 @@ def machine_report(options):
     """What was measured on."""
     name, sets = course.processor()
     libc = " ".join(platform.libc_ver()).strip()
-    versions = [f"{package} {metadata.version(package)}" for package in ("torch", "transformers")]
+    versions = [
+        f"{package} {metadata.version(package)}" for package in ("torch", "transformers", "tokenizers")
+    ]
     rows = [
         ["processor", f"{name}, {course.cores()} cores for this run"],
         ["instruction sets", ", ".join(sets) or "none of note"],
@@ -621,7 +737,7 @@ def report(options, sizes, parts):
 
 Written by `make bench`. Every contender has its own process; they take turns, each round begun by another, and a
 ratio is formed within each round. Given are the median of the ratios and, in brackets, the lowest and the highest.
-Above 1 means faster than transformers. Peak memory counts weights, optimiser and work, over the process after its
+Above 1 means faster than the library. Peak memory counts weights, optimiser and work, over the process after its
 imports. Absolute figures are this machine's; only the ratios carry over, and these only roughly.
 
 {machine}
