@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from wrong_answers import wrong_answers  # noqa: E402
 
 SOURCES = sorted((pages.ROOT / "solutions").glob("hw*.ipynb"))
-POINTS, MINUTES = {"hw07": 20}, (120, 160)
+POINTS, MINUTES = {"hw01": 20, "hw07": 20}, (90, 160)
 FLOOR = 4  # wrong answers that each exercise has at least
 
 
@@ -251,11 +251,14 @@ def back(data):
     if not isinstance(data, dict): return data
     (kind, value), = data.items()
     if kind == "array": return np.array(value["values"], dtype=value["dtype"]).reshape(value["shape"])
+    if kind == "bytes": return bytes(value)
+    if kind == "dict": return {key: back(part) for key, part in value}
     return Table({tuple(key): row for key, row in value})
 
 def forth(value):
     if isinstance(value, np.ndarray):
         return {"array": {"dtype": str(value.dtype), "shape": value.shape, "values": value.ravel().tolist()}}
+    if isinstance(value, dict): return {"dict": [[key, forth(part)] for key, part in value.items()]}
     return [forth(part) for part in value] if isinstance(value, list) else value
 
 names = {}
@@ -272,10 +275,16 @@ def as_json(value):
         return {"array": {"dtype": str(value.dtype), "shape": value.shape, "values": value.ravel().tolist()}}
     if isinstance(value, Table):
         return {"table": [[list(key), row] for key, row in value.rows.items()]}
+    if isinstance(value, bytes):
+        return {"bytes": list(value)}
+    if isinstance(value, dict):
+        return {"dict": [[key, as_json(part)] for key, part in value.items()]}
     return [as_json(part) for part in value] if isinstance(value, list) else value
 
 
 def from_json(value):
+    if isinstance(value, dict) and "dict" in value:
+        return {key: from_json(part) for key, part in value["dict"]}
     if isinstance(value, dict):
         array = value["array"]
         return np.array(array["values"], dtype=array["dtype"]).reshape(array["shape"])
