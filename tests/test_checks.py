@@ -593,6 +593,13 @@ def test_numbers_may_come_as_tensors_without_a_shape(capsys):
         assert not same(plain(answer), expected, 1e-4)
 
 
+def test_no_number_is_near_infinity():
+    for expected, answer in ((math.inf, 18.8), (18.8, math.inf), (-math.inf, math.inf), (math.inf, math.nan)):
+        assert not same(plain(answer), expected, 1e-4)
+        assert not same(plain(torch.tensor([answer])), plain(torch.tensor([expected])), 1e-4)
+    assert same(math.inf, math.inf, 1e-4)
+
+
 def test_cases_cannot_be_changed_through_their_arguments():
     numbers = torch.tensor([2.0, 4.0])
     case = Case((numbers, [1, 2], Table({(): [0.5, 0.5]})), 1)

@@ -399,7 +399,8 @@ def close(yours, expected, tolerance):
     with np.errstate(all="ignore"):
         yours, expected = np.asarray(yours, dtype=complex), np.asarray(expected, dtype=complex)
         near = np.abs(yours - expected) <= tolerance * np.maximum(1, np.abs(expected))
-        return near & np.isfinite(yours) | (yours == expected) | (np.isnan(yours) & np.isnan(expected))
+        finite = np.isfinite(yours) & np.isfinite(expected)  # or every number would be near infinity
+        return near & finite | (yours == expected) | (np.isnan(yours) & np.isnan(expected))
 
 
 def unlike(yours, expected):
