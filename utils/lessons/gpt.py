@@ -6,10 +6,14 @@ Never edit: change the page, then `make made`.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from utils.lessons.attention import causal_mask
+from utils.lessons.transformer import Block, CausalAttention, FeedForward, Stack
 
 
 @dataclass(frozen=True)
@@ -46,61 +50,16 @@ class KVCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
-def attend(q, k, v, mask=None):
-    """Mix the values by how well each query matches each key.
+class GPTFeedForward(FeedForward):
+    """The net of a block with GELU by its tanh formula (Hendrycks and Gimpel 2016, section 2)."""
 
-    q: (B, H, T, K)   k, v: (B, H, S, K)   mask: (B, 1, T, S), True where a query may look; None is plain causal
-    In bf16 a processor learns faster with the formula written out than through the fused kernel.
-    """
-    if mask is None and q.dtype == torch.bfloat16 and q.requires_grad and not q.is_cuda:
-        future = torch.full((q.size(2), q.size(2)), -math.inf, dtype=q.dtype).triu(1)
-        return (q / math.sqrt(q.size(-1)) @ k.transpose(-2, -1) + future).softmax(-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and q.size(2) > 1)
+    bend = staticmethod(partial(F.gelu, approximate="tanh"))
 
 
-class Attention(nn.Module):
-    """Causal self-attention with several heads; one matrix makes queries, keys and values at once."""
+class GPTBlock(Block):
+    """The pre-norm block of lesson 05, looking back only."""
 
-    def __init__(self, config):
-        super().__init__()
-        self.n_heads = config.n_heads
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
-        self.out = nn.Linear(config.d_model, config.d_model)
-
-    def forward(self, x, mask=None, cache=None, layer=0):
-        """x: (B, T, D)   mask: (B, 1, T, S), True where a query may look; None is plain causal."""
-        B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)  # (B, H, T, K) each
-        if cache is not None:
-            k, v = cache.append(layer, k, v)
-        return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(B, T, D))
-
-
-class FeedForward(nn.Module):
-    """Each position thinks for itself: four times wider, a bend, and back."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.up = nn.Linear(config.d_model, 4 * config.d_model)
-        self.down = nn.Linear(4 * config.d_model, config.d_model)
-
-    def forward(self, x):
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
-
-
-class Block(nn.Module):
-    """Look around, then think; each reads a normed copy (pre-norm) and is added to what was there."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.norm_1 = nn.LayerNorm(config.d_model, eps=config.norm_eps)
-        self.attention = Attention(config)
-        self.norm_2 = nn.LayerNorm(config.d_model, eps=config.norm_eps)
-        self.feed_forward = FeedForward(config)
-
-    def forward(self, x, mask=None, cache=None, layer=0):
-        x = x + self.attention(self.norm_1(x), mask, cache, layer)
-        return x + self.feed_forward(self.norm_2(x))
+    make_attention, make_feed_forward = CausalAttention, GPTFeedForward
 
 
 def visible(mask, T, start, device=None):
@@ -112,26 +71,25 @@ def visible(mask, T, start, device=None):
     if mask is None and (start == 0 or T == 1):
         return None
     if mask is None or mask.dim() == 2:
-        causal = torch.ones(1, T, start + T, dtype=torch.bool, device=device).tril(start)
+        causal = causal_mask(T, start + T, device)[None]
         mask = causal if mask is None else causal & mask[:, None, :]
         lost = ~mask.any(-1, keepdim=True)  # a query that is padding itself sees no one; nobody reads it
         mask = mask | lost
     return mask[:, None]
 
 
-class GPT(nn.Module):
+class GPT(Stack):
     """GPT-2: learned positions, pre-norm blocks, a last norm, and a head that is the embedding itself.
 
     Source: Radford et al. 2019, section 2.3.
     """
 
+    make_block = GPTBlock
+
     def __init__(self, config):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = nn.Embedding(config.n_positions, config.d_model)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.norm = nn.LayerNorm(config.d_model, eps=config.norm_eps)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.head.weight = self.tokens.weight
         initialise(self)
@@ -166,12 +124,10 @@ def hidden(self, ids, mask=None, positions=None, cache=None):
         if mask is not None and mask.dim() == 2:
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:]
     mask = visible(mask, T, start, ids.device)
-    x = self.tokens(ids) + self.positions(positions)  # (B, T, D)
-    for layer, block in enumerate(self.blocks):
-        x = block(x, mask, cache, layer)
+    x = self.run(self.tokens(ids) + self.positions(positions), mask=mask, cache=cache)  # (B, T, D)
     if cache is not None:
         cache.length += T
-    return self.norm(x)
+    return x
 
 
 GPT.hidden = hidden

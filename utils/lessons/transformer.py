@@ -1,0 +1,132 @@
+"""The code of lesson 05_transformer, for the pages after it.
+
+Made from the cells tagged `export` of notebooks/05_transformer.ipynb.
+Never edit: change the page, then `make made`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from utils.lessons.attention import Attention, sinusoids
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of a Transformer; the defaults train on a laptop in half a minute."""
+
+    vocab_size: int = 64
+    n_positions: int = 64
+    n_layers: int = 2
+    n_heads: int = 4
+    d_model: int = 64
+    norm_eps: float = 1e-5
+
+
+class FeedForward(nn.Module):
+    """Each position thinks for itself: four times wider, a bend, and back."""
+
+    bend = staticmethod(F.relu)
+
+    def __init__(self, config):
+        super().__init__()
+        self.up = nn.Linear(config.d_model, 4 * config.d_model)
+        self.down = nn.Linear(4 * config.d_model, config.d_model)
+
+    def forward(self, x):
+        return self.down(self.bend(self.up(x)))
+
+
+class Block(nn.Module):
+    """Look around, perhaps look into a memory, then think; each is added to what was there.
+
+    Source: Vaswani et al. 2017, section 3.1; pre-norm as in Radford et al. 2019, section 2.3.
+    """
+
+    make_attention, make_cross, make_feed_forward = Attention, None, FeedForward
+    make_norm, norm_first = nn.LayerNorm, True
+
+    def __init__(self, config):
+        super().__init__()
+        self.norm_1, self.attention = self.new_norm(config), self.make_attention(config)
+        if self.make_cross:
+            self.norm_cross, self.cross = self.new_norm(config), self.make_cross(config)
+        self.norm_2, self.feed_forward = self.new_norm(config), self.make_feed_forward(config)
+
+    def new_norm(self, config):
+        return self.make_norm(config.d_model, eps=config.norm_eps)
+
+    def add(self, x, norm, part, **how):
+        """x and what the part finds, normed before the part (pre-norm) or after the sum (post-norm)."""
+        return x + part(norm(x), **how) if self.norm_first else norm(x + part(x, **how))
+
+    def forward(self, x, mask=None, memory=None, memory_mask=None, **how):
+        """x: (B, T, D)   memory: (B, S, D)   masks: True where a query may look → (B, T, D)"""
+        x = self.add(x, self.norm_1, self.attention, mask=mask, **how)
+        if self.make_cross:
+            x = self.add(x, self.norm_cross, self.cross, mask=memory_mask, memory=memory)
+        return self.add(x, self.norm_2, self.feed_forward)
+
+
+class CausalAttention(Attention):
+    """Attention that sees only what is before it, where no mask says otherwise."""
+
+    is_causal = True
+
+
+class DecoderBlock(Block):
+    """A block that writes: it looks back over its own text, and into a memory."""
+
+    make_attention, make_cross = CausalAttention, Attention
+
+
+class Stack(nn.Module):
+    """Blocks on top of each other, and the norm that pre-norm blocks leave to the end."""
+
+    make_block = Block
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(self.make_block(config) for _ in range(config.n_layers))
+        pre = self.make_block.norm_first
+        self.norm = self.make_block.make_norm(config.d_model, eps=config.norm_eps) if pre else nn.Identity()
+
+    def run(self, x, **how):
+        """x: (B, T, D) through all blocks; `how` is what they want to know."""
+        for layer, block in enumerate(self.blocks):
+            x = block(x, layer=layer, **how)
+        return self.norm(x)
+
+
+class Decoder(Stack):
+    """A stack that looks back over what it has written, and into a memory."""
+
+    make_block = DecoderBlock
+
+
+class Transformer(nn.Module):
+    """An encoder reads, a decoder writes; one table of embeddings serves reading, writing and choosing."""
+
+    def __init__(self, config, encoder=Stack, decoder=Decoder):
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder, self.decoder = encoder(config), decoder(config)
+        self.register_buffer("places", sinusoids(config.n_positions, config.d_model), persistent=False)
+        nn.init.normal_(self.tokens.weight, std=config.d_model**-0.5)
+
+    def embed(self, ids):
+        """ids (B, T) → what they mean and where they stand, (B, T, D); the root keeps both of one size."""
+        return self.tokens(ids) * math.sqrt(self.config.d_model) + self.places[: ids.size(1)]
+
+    def forward(self, source, target, real=None):
+        """Logits (B, T, V) for what follows each position of `target`, given `source` (B, S), real where not filled."""
+        real = torch.ones_like(source, dtype=torch.bool) if real is None else real
+        looks = real[:, None, None]  # (B, 1, 1, S)
+        memory = self.encoder.run(self.embed(source), mask=looks)
+        states = self.decoder.run(self.embed(target), memory=memory, memory_mask=looks)
+        return states @ self.tokens.weight.T
