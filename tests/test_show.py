@@ -12,34 +12,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+import toys
 from matplotlib.colors import to_rgb
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from utils import course, show
 from utils.lessons import decoding
-from utils.lessons.gpt import GPT, GPTConfig
-
-SPECIALS = ["<pad>", "<bos>", "<eos>"]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """One token for each byte, and the special ones."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(SPECIALS + letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(SPECIALS)
-    return tokenizer
+    return toys.byte_tokenizer()
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=259, n_positions=64, n_layers=2, n_heads=2, d_model=16)).eval()
-    with torch.no_grad():
-        model.tokens.weight.mul_(20)  # a random model that is sure of itself: no near ties
-    return model
+    return toys.sure_gpt(0, n_positions=64)
 
 
 def luminance(colour):

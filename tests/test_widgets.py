@@ -13,11 +13,11 @@ matplotlib.use("Agg")
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+import toys
+from tokenizers import Tokenizer, models
 
 from utils import show, widgets
 from utils.lessons import decoding, tokens
-from utils.lessons.gpt import GPT, GPTConfig
 
 EOS, LN2 = 2, math.log(2)
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -25,23 +25,12 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """One token for each byte, and three special ones."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<pad>", "<bos>", "<eos>", *letters]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(tokens[:3])
-    return tokenizer
+    return toys.byte_tokenizer()
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(1)
-    model = GPT(GPTConfig(vocab_size=259, n_positions=32, n_layers=2, n_heads=2, d_model=16)).eval()
-    with torch.no_grad():
-        model.tokens.weight.mul_(20)
-    return model
+    return toys.sure_gpt(1, n_positions=32)
 
 
 @pytest.fixture

@@ -104,11 +104,11 @@ class Page:
         self.tab.evaluate("window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
         n_cells = sum(cell.cell_type == "code" for cell in self.cells)
         self.tab.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        prompts = self.tab.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-prompt")
+        counts = f"Array.from({NOTEBOOK}.content.model.cells).map(cell => cell.executionCount ?? null)"
 
         def finished():
-            counts = [text.strip("[]: ") for text in prompts.all_inner_texts()]
-            return sum(map(str.isdigit, counts)) == n_cells or bool(self.problems())
+            n_run = sum(count is not None for count in self.tab.evaluate(counts))
+            return n_run == n_cells or bool(self.problems())
 
         self.wait_until(finished, "the last cell")
 

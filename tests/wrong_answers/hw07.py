@@ -15,85 +15,86 @@ def first_above(cdf, uniforms):
     return (cdf > uniforms[:, None] * cdf[:, -1:]).int().argmax(dim=-1)
 
 
+def resample(logits, temperature, keep, choose):
+    """What all of these share: the kept logits, of which `choose` makes tokens at temperatures above 0."""
+    kept = logits.masked_fill(~keep, -math.inf)
+    return kept.argmax(dim=-1) if temperature == 0 else choose(kept)
+
+
+def draw(kept, temperature, uniforms):
+    return first_above((kept / temperature).softmax(dim=-1).cumsum(dim=-1), uniforms)
+
+
 @wrong("resample", "multiplied by the temperature")
 def multiplies_by_the_temperature(logits, temperature, keep, uniforms):
-    kept = logits.masked_fill(~keep, -math.inf)
-    if temperature == 0:
-        return kept.argmax(dim=-1)
-    return first_above((kept * temperature).softmax(dim=-1).cumsum(dim=-1), uniforms)
+    return resample(logits, temperature, keep, lambda kept: draw(kept, 1 / temperature, uniforms))
 
 
 @wrong("resample", "after the softmax")
 def temperature_after_the_softmax(logits, temperature, keep, uniforms):
-    kept = logits.masked_fill(~keep, -math.inf)
-    if temperature == 0:
-        return kept.argmax(dim=-1)
-    return first_above((kept.softmax(dim=-1) / temperature).cumsum(dim=-1), uniforms)
+    def choose(kept):
+        return first_above((kept.softmax(dim=-1) / temperature).cumsum(dim=-1), uniforms)
+
+    return resample(logits, temperature, keep, choose)
 
 
 @wrong("resample", "temperature 0")
 def forgets_temperature_zero(logits, temperature, keep, uniforms):
-    kept = logits.masked_fill(~keep, -math.inf)
-    return first_above((kept / temperature).softmax(dim=-1).cumsum(dim=-1), uniforms)
+    return draw(logits.masked_fill(~keep, -math.inf), temperature, uniforms)
 
 
 @wrong("resample", "likeliest *kept* token")
 def likeliest_of_all_at_temperature_zero(logits, temperature, keep, uniforms):
     if temperature == 0:
         return logits.argmax(dim=-1)
-    kept = logits.masked_fill(~keep, -math.inf)
-    return first_above((kept / temperature).softmax(dim=-1).cumsum(dim=-1), uniforms)
+    return draw(logits.masked_fill(~keep, -math.inf), temperature, uniforms)
 
 
 @wrong("resample", "renormalise")
 def without_renormalising(logits, temperature, keep, uniforms):
-    if temperature == 0:
-        return logits.masked_fill(~keep, -math.inf).argmax(dim=-1)
-    cdf = ((logits / temperature).softmax(dim=-1) * keep).cumsum(dim=-1)
-    return (cdf > uniforms[:, None]).int().argmax(dim=-1)
+    def choose(_):
+        cdf = ((logits / temperature).softmax(dim=-1) * keep).cumsum(dim=-1)
+        return (cdf > uniforms[:, None]).int().argmax(dim=-1)
+
+    return resample(logits, temperature, keep, choose)
 
 
 @wrong("resample", "≥")
 def at_least_instead_of_above(logits, temperature, keep, uniforms):
-    kept = logits.masked_fill(~keep, -math.inf)
-    if temperature == 0:
-        return kept.argmax(dim=-1)
-    cdf = (kept / temperature).softmax(dim=-1).cumsum(dim=-1)
-    return (cdf >= uniforms[:, None]).int().argmax(dim=-1)
+    def choose(kept):
+        cdf = (kept / temperature).softmax(dim=-1).cumsum(dim=-1)
+        return (cdf >= uniforms[:, None]).int().argmax(dim=-1)
+
+    return resample(logits, temperature, keep, choose)
 
 
 @wrong("resample", "axis")
 def softmax_over_the_batch(logits, temperature, keep, uniforms):
-    kept = logits.masked_fill(~keep, -math.inf)
-    if temperature == 0:
-        return kept.argmax(dim=-1)
-    probs = (kept / temperature).softmax(dim=0).nan_to_num()
-    return first_above(probs.cumsum(dim=-1), uniforms)
+    def choose(kept):
+        probs = (kept / temperature).softmax(dim=0).nan_to_num()
+        return first_above(probs.cumsum(dim=-1), uniforms)
+
+    return resample(logits, temperature, keep, choose)
 
 
 @wrong("resample", "its own uniform number")
 def one_uniform_for_all_rows(logits, temperature, keep, uniforms):
-    kept = logits.masked_fill(~keep, -math.inf)
-    if temperature == 0:
-        return kept.argmax(dim=-1)
-    cdf = (kept / temperature).softmax(dim=-1).cumsum(dim=-1)
-    return first_above(cdf, uniforms[:1].expand(len(logits)))
+    shared = uniforms[:1].expand(len(logits))
+    return resample(logits, temperature, keep, lambda kept: draw(kept, temperature, shared))
 
 
 @wrong("resample", "logit 0")
 def removed_tokens_get_logit_zero(logits, temperature, keep, uniforms):
-    kept = logits * keep
-    if temperature == 0:
-        return logits.masked_fill(~keep, -math.inf).argmax(dim=-1)
-    return first_above((kept / temperature).softmax(dim=-1).cumsum(dim=-1), uniforms)
+    return resample(logits, temperature, keep, lambda _: draw(logits * keep, temperature, uniforms))
 
 
 @wrong("resample", "before the softmax")
 def removes_after_the_softmax(logits, temperature, keep, uniforms):
-    if temperature == 0:
-        return logits.masked_fill(~keep, -math.inf).argmax(dim=-1)
-    probs = (logits / temperature).softmax(dim=-1) * keep
-    return first_above((probs / probs.sum(dim=-1, keepdim=True)).cumsum(dim=-1), uniforms)
+    def choose(_):
+        probs = (logits / temperature).softmax(dim=-1) * keep
+        return first_above((probs / probs.sum(dim=-1, keepdim=True)).cumsum(dim=-1), uniforms)
+
+    return resample(logits, temperature, keep, choose)
 
 
 # ---- nucleus(probs, p) ----
