@@ -335,7 +335,8 @@ def verify(p, q, drafted, generator=None):
     q_drafted = q.gather(-1, drafted[..., None]).squeeze(-1)
     luck = torch.rand(drafted.shape, generator=generator, device=p.device)
     n = (luck * q_drafted < p_drafted).long().cumprod(1).sum(1)
-    p, q = pick(p, n[:, None]).squeeze(1), pick(F.pad(q, (0, 0, 0, 1)), n[:, None]).squeeze(1)
+    q = F.pad(q, (0, 0, 0, 1))  # behind the last draft q = 0: what is left is p itself
+    p, q = pick(p, n[:, None]).squeeze(1), pick(q, n[:, None]).squeeze(1)
     left = (p - q).clamp(min=0) + 1e-30 * p  # the tiny term matters only if rounding leaves nothing
     return n, torch.multinomial(left, 1, generator=generator).squeeze(1)
 
