@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import re
+import unicodedata
 
 import pytest
 
@@ -34,6 +35,20 @@ def test_bulgarian_is_cyrillic(wikipedia):
     text = "".join(wikipedia["bg"])
     assert len(wikipedia["bg"]) == 3 and len(text) > 10_000
     assert sum("а" <= letter <= "я" for letter in text.lower()) / len(text) > 0.7
+
+
+def test_one_sentence_in_sixteen_languages_and_their_scripts():
+    first = {"Greek": "GREEK", "Russian": "CYRILLIC", "Hebrew": "HEBREW", "Arabic": "ARABIC", "Thai": "THAI"}
+    first |= {
+        "Hindi": "DEVANAGARI",
+        "Chinese": "CJK",
+        "Korean": "HANGUL",
+        "Japanese": "CJK",
+        "Finnish": "LATIN",
+    }
+    assert len(data.TRANSLATIONS) == 17 and len(set(data.TRANSLATIONS.values())) == 17
+    for language, script in first.items():
+        assert unicodedata.name(data.TRANSLATIONS[language][0]).startswith(script)
 
 
 def test_prose_drops_what_is_no_sentence():

@@ -132,6 +132,20 @@ def test_the_library_learns_the_same_merges_from_more_than_a_megabyte(articles, 
     assert [bpe.encode(text) for text in some] == [encoding.ids for encoding in twin.encode_batch(some)]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_ledgers_are_the_counts_taken_anew(seed):
+    """After every merge `pairs` holds what a fresh count finds, and nothing of the pair that was merged."""
+    count_pairs = pages.definitions("01_tokens", "count_pairs")[0]
+    words = count_words(some_texts(seed, letters="aaab ") if seed else data.news()[:10])
+    ledgers = tokens.Neighbours(words)
+    for new, pair in enumerate(train_bpe(words, 60), 256):
+        ledgers.merge(pair, new)
+        anew = count_pairs(list(zip(ledgers.words, ledgers.counts)))
+        assert pair not in ledgers.pairs
+        assert {pair: times for pair, times in ledgers.pairs.items() if times} == anew
+        assert all(ledgers.where[pair] for pair in anew)
+
+
 def test_fewer_merges_are_the_beginning_of_more():
     words = count_words(data.news()[:50])
     assert train_bpe(words, 300)[:120] == train_bpe(words, 120)
@@ -158,9 +172,9 @@ def test_a_larger_vocabulary_saves_less_each_time_and_rare_words_pay(articles, s
     lengths = [len(BPE(merges[: size - 256]).encode(held_out)) for size in (256, 512, 1024, 4096, 8192)]
     assert lengths[0] > 1.8 * lengths[1] and 1.3 * lengths[2] > lengths[1] > 1.15 * lengths[2]
     assert 1.2 * lengths[4] > lengths[3] > 1.08 * lengths[4]
-    bpe, familiar, cost = BPE(merges), Counter(" ".join(order[20:]).split()), []
+    bpe, familiar, cost = BPE(merges), Counter(re.findall(r"\w+", " ".join(order[20:]))), []
     for low, high in ((0, 0), (1, 9), (10, 99), (100, math.inf)):
-        words = [word for word in held_out.split() if low <= familiar[word] <= high]
+        words = [word for word in re.findall(r"\w+", held_out) if low <= familiar[word] <= high]
         cost.append(sum(len(bpe.encode(" " + word)) for word in words) / len(words))
     assert cost[0] > 1.3 * cost[1] > 1.3 * 1.5 * cost[2] and cost[2] > 1.05 * cost[3] and cost[3] < 1.02
 

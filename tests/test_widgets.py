@@ -297,7 +297,7 @@ def test_each_tokenizer_cuts_the_text_that_is_typed(cutters):
     parts["text"].value = "one two three"
     assert state.compute()["words"] == ["one", "two", "three"]
     assert parts["strips"].value != before and "words: 3 tokens" in parts["strips"].value
-    assert "“one two three”: words 3, letters 13." in parts["note"].value
+    assert "“one two three”: words: 3; letters: 13." in parts["note"].value
     parts["text"].value = ""
     assert state.compute() == {"words": [], "letters": []} and "letters: 0 tokens" in parts["strips"].value
 

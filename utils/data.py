@@ -13,6 +13,26 @@ WIKIPEDIA = {
     "bg": "bgwiki-latest-pages-articles-shortened.xml.bz2",
 }
 
+TRANSLATIONS = {  # one sentence in sixteen languages, and what is left of it in pictures
+    "English": "The dog is sleeping in the sun, and the children are playing in the garden.",
+    "German": "Der Hund schläft in der Sonne, und die Kinder spielen im Garten.",
+    "French": "Le chien dort au soleil et les enfants jouent dans le jardin.",
+    "Spanish": "El perro duerme al sol y los niños juegan en el jardín.",
+    "Finnish": "Koira nukkuu auringossa, ja lapset leikkivät puutarhassa.",
+    "Turkish": "Köpek güneşte uyuyor ve çocuklar bahçede oynuyor.",
+    "Greek": "Ο σκύλος κοιμάται στον ήλιο και τα παιδιά παίζουν στον κήπο.",
+    "Russian": "Собака спит на солнце, а дети играют в саду.",
+    "Bulgarian": "Кучето спи на слънце, а децата играят в градината.",
+    "Hebrew": "הכלב ישן בשמש והילדים משחקים בגן.",
+    "Arabic": "الكلب نائم في الشمس والأطفال يلعبون في الحديقة.",
+    "Hindi": "कुत्ता धूप में सो रहा है और बच्चे बगीचे में खेल रहे हैं।",
+    "Thai": "สุนัขนอนกลางแดด และเด็ก ๆ เล่นอยู่ในสวน",
+    "Chinese": "狗在阳光下睡觉，孩子们在花园里玩耍。",
+    "Japanese": "犬は日なたで眠り、子どもたちは庭で遊んでいます。",
+    "Korean": "개는 햇볕에서 자고 아이들은 정원에서 놀고 있다.",
+    "pictures": "🐶😴🌞👧👦🌳",
+}
+
 
 class DataError(RuntimeError):
     """Says in one sentence which text is missing and what to do."""
@@ -42,7 +62,11 @@ def gensim_file(name):
 
 
 def news():
-    """300 short news articles in English, 2000 and 2001, as a list of texts (the Lee corpus, 360 KB)."""
+    """300 short news items in English as a list of texts (360 KB).
+
+    Headline stories that the Australian Broadcasting Corporation sent by mail in 2000 and 2001, one to a text.
+    Source: the background corpus of Lee, Pincombe and Welsh 2005.
+    """
     return gensim_file("lee_background.cor").read_text(encoding="utf-8").splitlines()
 
 

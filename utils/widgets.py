@@ -454,7 +454,7 @@ def tokenizations(tokenizers, text):
     state = Tokenizations(tokenizers, text)
 
     def words():
-        counts = ", ".join(f"{name} {len(labels)}" for name, labels in state.compute().items())
+        counts = "; ".join(f"{name}: {len(labels)}" for name, labels in state.compute().items())
         return f"Tokens in “{state.text[:60]}”: {counts}"
 
     def figure():

@@ -182,7 +182,7 @@ def eats_its_symbols(symbols, merges, p, uniforms):
     return symbols
 
 
-# ---- stream(tokens) ----
+# ---- stream(pieces) ----
 
 
 def streamed(tokens, bad=lambda byte: f"<0x{byte:02X}>", end=True, whole=False):

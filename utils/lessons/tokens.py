@@ -16,7 +16,7 @@ import regex
 SPLIT = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 ALPHABET = PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE]  # id → byte
-ID_OF_BYTE = bytes(ALPHABET.index(byte) for byte in range(256))
+ID_OF_BYTE = {byte: i for i, byte in enumerate(ALPHABET)}
 
 
 def split_words(text):
@@ -26,7 +26,7 @@ def split_words(text):
 
 def spell(word):
     """A word as the ids of its bytes, a list (T,)."""
-    return list(word.encode("utf-8", "surrogateescape").translate(ID_OF_BYTE))
+    return [ID_OF_BYTE[byte] for byte in word.encode("utf-8", "surrogateescape")]  # explained below
 
 
 def count_words(texts):
@@ -45,7 +45,7 @@ def merge(ids, pair, new):
 
 
 def merge_and_tell(ids, pair, new):
-    """Merge inside the list ids (T,) itself; yields (pair, +1 or -1) for each pair that comes or goes."""
+    """Merge inside the list ids (T,) itself; tell (pair, +1 or -1) for each that comes or goes."""
     left, right = pair
     at = 0
     while at < len(ids) - 1:
@@ -61,10 +61,11 @@ def merge_and_tell(ids, pair, new):
 
 
 class Neighbours:
-    """The words of a text as ids, how often each pair of neighbours stands in them, and in which words."""
+    """The words of a text as ids, how often each pair stands in them, and in which words."""
 
     def __init__(self, word_counts):
-        self.words, self.counts = [spell(word) for word in word_counts], list(word_counts.values())
+        self.words = [spell(word) for word in word_counts]
+        self.counts = list(word_counts.values())
         self.pairs, self.where = defaultdict(int), defaultdict(list)
         for at, ids in enumerate(self.words):
             for pair in pairwise(ids):
@@ -72,7 +73,7 @@ class Neighbours:
                 self.where[pair].append(at)
 
     def merge(self, pair, new):
-        """Merge the pair in the words that hold it and correct all counts; returns the pairs that came up."""
+        """Merge the pair in the words that hold it, correct all counts; returns the pairs that came."""
         came = set()
         for at in self.where.pop(pair):
             for changed, sign in merge_and_tell(self.words[at], pair, new):
@@ -80,13 +81,14 @@ class Neighbours:
                 if sign > 0:
                     self.where[changed].append(at)
                     came.add(changed)
+        del self.pairs[pair]
         return [pair for pair in came if self.pairs[pair] > 0]
 
 
 def train_bpe(word_counts, n_merges):
-    """The n_merges most useful merges, in order: pairs of ids (left, right); merge number n makes id 256 + n.
+    """The first n_merges merges, pairs of ids (left, right); merge number n makes id 256 + n.
 
-    word_counts: {word: how often it occurs}. Of equally frequent pairs the one with the smaller ids is merged.
+    word_counts: {word: how often it occurs}; of equally frequent pairs the smaller ids win
     Source: Sennrich et al. 2016, algorithm 1, on bytes; counts are corrected, not taken again.
     """
     text = Neighbours(word_counts)
@@ -105,17 +107,17 @@ def train_bpe(word_counts, n_merges):
 
 
 class BPE:
-    """Byte-pair encoding: from text to token ids and back. `tokens[i]` are the bytes that id i stands for."""
+    """Byte-pair encoding: text → token ids and back. `tokens[i]` are the bytes of id i."""
 
     def __init__(self, merges):
         self.new_id = {pair: 256 + n for n, pair in enumerate(merges)}
         self.tokens = [bytes([byte]) for byte in ALPHABET]
         for left, right in merges:
             self.tokens.append(self.tokens[left] + self.tokens[right])
-        self.encode_word = lru_cache(2**17)(self.encode_word)  # words come again
+        self.encode_word = lru_cache(2**17)(self.encode_word)  # keep the last 131,072 cuts
 
     def encode_word(self, word):
-        """The token ids of one word: of its pairs that were learnt, the one learnt first is merged, and so on."""
+        """The token ids of one word: of its pairs the one learnt first is merged, and so on."""
         ids = spell(word)
         while len(ids) > 1:
             pair = min(pairwise(ids), key=lambda pair: self.new_id.get(pair, math.inf))
@@ -126,18 +128,15 @@ class BPE:
 
     def encode(self, text):
         """The token ids of a text, a list (T,)."""
-        ids = []
-        for word in split_words(text):
-            ids += self.encode_word(word)
-        return ids
+        return [i for word in split_words(text) for i in self.encode_word(word)]
 
     def decode(self, ids, errors="replace"):
-        """The text that token ids stand for; bytes that are no text become �, or what `errors` says."""
+        """The text of token ids; bytes that are no text become �, or what `errors` says."""
         return b"".join(self.tokens[i] for i in ids).decode("utf-8", errors)
 
 
 MARKS = r"\p{P}$+<=>^`|~"
-CHINESE = (
+CHINESE = (  # each of these letters is a word by itself
     r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df"
     r"\U0002a700-\U0002b81f\U0002b920-\U0002ceaf\U0002f800-\U0002fa1f"
 )
@@ -146,31 +145,32 @@ INVISIBLE = regex.compile(r"(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}\p{Cs}]|\ufffd")
 
 
 def bert_words(text):
-    """The words of a text as BERT's uncased models read them: small letters, no accents, marks by themselves."""
+    """The words of a text as uncased BERT reads it: small letters, no accents, marks by themselves."""
     text = unicodedata.normalize("NFD", INVISIBLE.sub("", text))  # é becomes e and an accent
     text = regex.sub(r"\p{Mn}", "", text)
-    return BERT_WORD.findall("".join(map(str.lower, text)))
+    small = "".join(map(str.lower, text))  # letter by letter: Σ at the end of a word is σ, not ς
+    return BERT_WORD.findall(small)
 
 
 def wordpiece(word, vocabulary, longest=100):
     """Cut a word into pieces, from the left always the longest that fits; ["[UNK]"] where none does.
 
-    vocabulary: {piece: id}; inside a word pieces begin with ##. Source: Devlin et al. 2019, and their code.
+    vocabulary: {piece: id}; inside a word pieces begin with ##. Source: Devlin et al. 2019.
     """
-    pieces, start = [], 0
-    while start < len(word) <= longest:
-        mark = "##" if start else ""
+    if len(word) > longest:
+        return ["[UNK]"]  # BERT gives up on words over 100 letters
+    pieces, start, mark = [], 0, ""
+    while start < len(word):
         fits = (end for end in range(len(word), start, -1) if mark + word[start:end] in vocabulary)
-        end = next(fits, None)
-        if end is None:
+        if (end := next(fits, None)) is None:
             return ["[UNK]"]
         pieces.append(mark + word[start:end])
-        start = end
-    return pieces or ["[UNK]"]
+        start, mark = end, "##"
+    return pieces
 
 
 class WordPiece:
-    """BERT's tokenizer, without its special tokens. vocabulary: all pieces, in the order of their ids."""
+    """BERT's tokenizer, without its special tokens. vocabulary: all pieces, ordered by id."""
 
     def __init__(self, vocabulary):
         self.vocabulary = {piece: i for i, piece in enumerate(vocabulary)}
@@ -185,15 +185,16 @@ class WordPiece:
 
 
 def pieces_in(word, log_p, longest=16):
-    """Every piece of at most `longest` bytes in a word (bytes): (start, end, log-probability), ordered by the end."""
+    """Every piece of up to `longest` bytes in a word: (start, end, log-probability), ordered by end."""
     ends = range(1, len(word) + 1)
     spans = [(start, end) for end in ends for start in range(max(0, end - longest), end)]
-    return [(start, end, log_p[word[start:end]]) for start, end in spans if word[start:end] in log_p]
+    known = [(start, end) for start, end in spans if word[start:end] in log_p]
+    return [(start, end, log_p[word[start:end]]) for start, end in known]
 
 
 def best_cut(word, log_p, longest=16):
-    """The likeliest cut of a word (bytes) into pieces, a list. log_p: {piece: log-probability}, all bytes in it."""
-    best = [(0.0, 0)] + [(-math.inf, 0)] * len(word)  # place → best score, start of its last piece
+    """The likeliest cut of a word (bytes) into pieces. log_p: {piece: log-probability}, with all bytes."""
+    best = [(0.0, 0)] + [(-math.inf, 0)] * len(word)  # place → score, start of its last piece
     for start, end, score in pieces_in(word, log_p, longest):
         if best[start][0] + score > best[end][0]:
             best[end] = (best[start][0] + score, start)
@@ -212,9 +213,9 @@ def log_add(a, b):
 
 
 def expected_pieces(word, log_p):
-    """How often each piece stands in a random cut of the word (bytes), {piece: times}, and log p(word)."""
+    """How often each piece stands in a random cut of the word, {piece: times}, and log p(word)."""
     spans, n = pieces_in(word, log_p), len(word)
-    before, behind = [0.0] + [-math.inf] * n, [-math.inf] * n + [0.0]  # all cuts of word[:i], of word[i:]
+    before, behind = [0.0] + [-math.inf] * n, [-math.inf] * n + [0.0]  # cuts of word[:i], word[i:]
     for start, end, score in spans:
         before[end] = log_add(before[end], before[start] + score)
     for start, end, score in reversed(spans):
@@ -226,8 +227,8 @@ def expected_pieces(word, log_p):
 
 
 def em_step(word_counts, log_p):
-    """One round of expectation and maximisation: new {piece: log-probability}, and log p(all words) before it."""
-    totals, likelihood = Counter(dict.fromkeys((bytes([byte]) for byte in range(256)), 1e-6)), 0.0
+    """One round: the new {piece: log-probability}, and log p(all words) by the old one."""
+    totals, likelihood = Counter({bytes([byte]): 1e-6 for byte in range(256)}), 0.0  # no byte at 0
     for word, times in word_counts.items():
         expected, log_p_word = expected_pieces(word.encode("utf-8", "surrogateescape"), log_p)
         likelihood += times * log_p_word
