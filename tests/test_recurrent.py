@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from utils.lessons.recurrent import GRU, LSTM, RNN, Reader, recall, tables, to_torch
+from utils.lessons.recurrent import (
+    GRU,
+    LSTM,
+    RNN,
+    Reader,
+    reach,
+    recall,
+    share_right,
+    tables,
+    teach,
+    to_torch,
+)
 
 FAMILIES = (RNN, LSTM, GRU)
 SIZES = [
@@ -92,3 +103,25 @@ def test_recall_asks_for_its_first_symbol():
     again, _ = recall(400, 30, torch.Generator().manual_seed(0))
     assert torch.equal(ids, again)
     assert recall(2, 0)[0].shape == (2, 2)
+
+
+def test_reach_ends_where_the_memory_does_and_leaves_the_layer_alone():
+    layer, x = LSTM(4, 6), torch.randn(3, 9, 4)
+    norms = reach(layer, x)
+    assert norms.shape == (9,) and norms.dtype == torch.float64 and (norms > 0).all()
+    assert torch.equal(norms, reach(layer, x))  # always the same question
+    assert layer.read.weight.dtype == torch.float32 and layer.read.weight.grad is None
+    forgetful = RNN(4, 6)
+    torch.nn.init.zeros_(forgetful.carry.weight)
+    assert torch.equal(reach(forgetful, x).nonzero().flatten(), torch.tensor([0]))
+
+
+def test_teaching_is_repeatable_looks_every_25_steps_and_helps():
+    seen, scores = [], []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = Reader(nn.GRU(16, 16, batch_first=True), 17, 16, n_answers=8)
+        scores.append(share_right(model, 1))
+        scores.append(share_right(teach(model, [1], 100, seed=0, look=seen.append), 1))
+    assert len(seen) == 2 * 4 and scores[:2] == scores[2:]
+    assert scores[1] > scores[0] + 0.3

@@ -54,6 +54,11 @@ def squashes_the_proposal_with_a_sigmoid(x, h, read, carry):
     return gru(x, h, read, carry, mix=lambda r, z, n, h: (1 - z) * n.atanh().sigmoid() + z * h)
 
 
+@wrong("gru_step", "transpose the table")
+def weighs_the_weakened_memory_by_columns(x, h, read, carry):
+    return gru(x, h, read, carry, look_back=lambda r, h, carry_n: (r * h) @ carry_n)
+
+
 # ---- rnn_backward(h, carry, d_h) ----
 
 
@@ -196,15 +201,29 @@ def forgets_the_last_target(ids, n_rows, length):
     return cut(inputs, targets, starts_of(inputs, length), length)
 
 
+@wrong("windows", "not one in every row")
+def shares_out_the_last_token_too(ids, n_rows, length):
+    piece = len(ids) // n_rows
+    rows = ids[: n_rows * piece].view(n_rows, piece)
+    starts = range(0, piece - length, length)
+    return [(rows[:, at : at + length], rows[:, at + 1 : at + length + 1]) for at in starts]
+
+
+@wrong("windows", "not one tensor that holds both")
+def one_tensor_for_a_pair(ids, n_rows, length):
+    inputs, targets = in_rows(ids, n_rows)
+    return [torch.stack(pair) for pair in cut(inputs, targets, starts_of(inputs, length), length)]
+
+
 # ---- peephole_step(sums, c, peep) ----
 
 
-def peephole(sums, c, peep, see=lambda c: c, rows=(0, 1, 2), late=None, show=torch.tanh):
+def peephole(sums, c, peep, see=lambda c: c, rows=(0, 1, 2), late=None, show=torch.tanh, squash=torch.tanh):
     """The step with one part exchanged: what the holes see, whose weights are whose, what o looks at."""
     i, f, g, o = sums.chunk(4, dim=-1)
     peep_i, peep_f, peep_o = (peep[row] for row in rows)
     i, f = (i + peep_i * see(c)).sigmoid(), (f + peep_f * see(c)).sigmoid()
-    new = f * c + i * g.tanh()
+    new = f * c + i * squash(g)
     o = (o + peep_o * see(new if late is None else late(c, new))).sigmoid()
     return o * show(new), new
 
@@ -256,6 +275,11 @@ def lets_g_peep_instead_of_i(sums, c, peep):
     i, f, g, o = sums.chunk(4, dim=-1)
     new = (f + peep[1] * c).sigmoid() * c + i.sigmoid() * (g + peep[0] * c).tanh()
     return (o + peep[2] * new).sigmoid() * new.tanh(), new
+
+
+@wrong("peephole_step", "g is no gate")
+def squashes_g_with_a_sigmoid(sums, c, peep):
+    return peephole(sums, c, peep, squash=torch.sigmoid)
 
 
 # ---- forget_bias(distances, share) ----
@@ -371,9 +395,9 @@ def shrinks_what_is_new_too(x, lengths, keep):
     return joined(real, keep * forward, keep * backward)
 
 
-@wrong("both_ways", "each row has its own length")
-def one_length_for_all(x, lengths, keep):
-    real, *parts = parts_of(x, lengths[:1].expand(len(x)), keep)
+@wrong("both_ways", "`lengths` is not used")
+def ignores_the_lengths(x, lengths, keep):
+    real, *parts = parts_of(x, torch.full_like(lengths, x.size(1)), keep)
     return joined(real, *parts)
 
 

@@ -5,9 +5,11 @@ Never edit: change the page, then `make made`.
 """
 
 import math
+from copy import deepcopy
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 class Recurrent(nn.Module):
@@ -30,7 +32,7 @@ class Recurrent(nn.Module):
     def forward(self, x, memory=None):
         """x: (B, T, d_input) → what is shown at each step (B, T, D), and the memory after the last."""
         if memory is None:
-            memory = (x.new_zeros(len(x), self.d_model),) * self.n_memories
+            memory = (x.new_zeros(len(x), self.d_model),) * self.n_memories  # (h,), or (h, c)
         shown = []
         for sums in self.read(x).unbind(dim=1):  # (B, n_sums * D), once for each step
             memory = self.step(sums, memory)
@@ -47,7 +49,7 @@ class RNN(Recurrent):
 
 
 class LSTM(Recurrent):
-    """A memory c that is not squashed, and gates. Source: Hochreiter and Schmidhuber 1997, Gers et al. 2000."""
+    """A memory c that is not squashed, and gates. Source: Hochreiter, Schmidhuber 1997; Gers et al. 2000."""
 
     n_sums, n_memories = 4, 2
 
@@ -102,6 +104,42 @@ class Reader(nn.Module):
         return self.head(shown), memory
 
 
+def update(model, loss, optimizer):
+    """One step of training; the gradient's norm is clipped at 1, for recurrent gradients can also explode."""
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1)
+    optimizer.step()
+    return loss.item()
+
+
+def train_on_text(model, ids, n_steps, n_rows=32, length=48):
+    """Truncated back-propagation: row b of a window goes on where row b of the window before stopped."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, fused=True)
+    rows = ids[: len(ids) // n_rows * n_rows].view(n_rows, -1)  # (B, len(ids) / B)
+    memory, losses = None, []
+    for start in range(0, n_steps * length, length):
+        window = rows[:, start : start + length + 1]
+        scores, memory = model(window[:, :-1], memory)
+        memory = tuple(part.detach() for part in memory)
+        loss = F.cross_entropy(scores.flatten(0, 1), window[:, 1:].flatten())
+        losses.append(update(model, loss, optimizer))
+    return losses
+
+
+def reach(layer, x):
+    """How much the last step changes with each input of x (B, T, D): gradient norms (T,), last input first.
+
+    One random question is put to each last state: how much is there of a random direction?
+    """
+    layer = deepcopy(layer).double()  # a copy, for `double` changes the layer; float32 has no square of 1e-23
+    x = x.detach().double().requires_grad_()
+    last = layer(x)[0][:, -1]  # (B, D)
+    question = torch.randn(last.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((last * F.normalize(question, dim=-1)).sum(), x)
+    return gradient.square().sum(-1).mean(0).sqrt().flip(0)
+
+
 def recall(n, distance, generator=None):
     """n texts of the recall task: a symbol 0…7, `distance` distractors 8…15, the mark 16.
 
@@ -110,3 +148,23 @@ def recall(n, distance, generator=None):
     symbol = torch.randint(0, 8, (n, 1), generator=generator)
     distractors = torch.randint(8, 16, (n, distance), generator=generator)
     return torch.cat([symbol, distractors, torch.full((n, 1), 16)], dim=1), symbol[:, 0]
+
+
+def teach(model, distances, n_steps, seed, look=None):
+    """Train on recall, 32 texts a step, all of one of these distances; `look(model)` every 25 steps."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
+    for step in range(n_steps):
+        if look and step % 25 == 0:
+            look(model)
+        distance = distances[int(torch.randint(len(distances), (1,), generator=generator))]
+        ids, symbols = recall(32, distance, generator)
+        update(model, F.cross_entropy(model(ids)[0][:, -1], symbols), optimizer)
+    return model
+
+
+@torch.no_grad()
+def share_right(model, distance):
+    """How often the reader names the symbol, in 500 new texts."""
+    ids, symbols = recall(500, distance, torch.Generator().manual_seed(distance))
+    return (model(ids)[0][:, -1].argmax(-1) == symbols).float().mean().item()
