@@ -479,3 +479,82 @@ def tokenizations(tokenizers, text):
     redraw()
     view = ipywidgets.VBox([box, strips, note])
     return Moving(state, figure, words(), view, {"text": box, "strips": strips, "note": note})
+
+
+# Who looks at whom -------------------------------------------------------------------------------
+
+
+class AttentionViewer:
+    """One sentence, and where each head of a model looks in it."""
+
+    longest = 120  # letters: a picture of more words could not be read
+
+    def __init__(self, looks, text, layer=0, head=0):
+        self.looks, self.layer, self.head = looks, layer, head
+        self.ask(text)
+
+    def ask(self, text):
+        """Take another sentence; an empty one is a sentence of no words."""
+        self.text = text
+        self.tokens, self.weights = self.looks(text[: self.longest])  # T labels, (layers, heads, T, T)
+
+    def compute(self):
+        """All that the view shows, as plain data: tokens, this head's weights (T, T), each one's favourite."""
+        weights = self.weights[self.layer][self.head]
+        favourites = [self.tokens[int(row.argmax())] for row in weights]
+        return {"tokens": self.tokens, "weights": weights, "favourites": favourites}
+
+
+def attention_viewer(looks, text, layer=0, head=0, view="map"):
+    """Type a sentence, choose layer and head, and see who looks at whom: as a heat "map" or as "lines".
+
+    looks: a function, text → labels of its T tokens, and weights (layers, heads, T, T), row asks, column answers
+    """
+    state = AttentionViewer(looks, text, layer, head)
+    state.view = view
+
+    def title():
+        return f"Layer {state.layer}, head {state.head}"
+
+    def figure():
+        data = state.compute()
+        if state.view == "lines":
+            return show.arcs(data["weights"], data["tokens"], title=title())
+        return show.matrix(data["weights"], data["tokens"], data["tokens"], title())
+
+    def words():
+        data = state.compute()
+        pairs = ", ".join(f"{a} at {b}" for a, b in zip(data["tokens"], data["favourites"]))
+        return f"{title()}. Each one looks most: {pairs}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    box = ipywidgets.Text(
+        value=text,
+        description="your text",
+        continuous_update=False,
+        layout=ipywidgets.Layout(width="640px"),
+        style={"description_width": "110px"},
+    )
+    n_layers, n_heads = len(state.weights), len(state.weights[0])
+    controls = {
+        "layer": slider(ipywidgets.IntSlider, "layer", value=layer, min=0, max=n_layers - 1),
+        "head": slider(ipywidgets.IntSlider, "head", value=head, min=0, max=n_heads - 1),
+        "view": ipywidgets.ToggleButtons(value=view, options=["map", "lines"], description="show as"),
+    }
+    controls["view"].style.description_width = "110px"
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        for name, control in controls.items():
+            setattr(state, name, control.value)
+        if box.value != state.text:
+            state.ask(box.value)
+        image.value = picture(figure, words())
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    for control in (box, *controls.values()):
+        control.observe(redraw, names="value")
+    redraw()
+    parts = {"text": box, **controls, "image": image, "note": note}
+    return Moving(state, figure, words(), ipywidgets.VBox([box, *controls.values(), image, note]), parts)
