@@ -442,3 +442,32 @@ def test_only_what_ipywidgets_7_and_8_share_is_used():
     ]
     used = {node.attr for node in names if node.value.id == "ipywidgets"}
     assert "HTML" in used and used <= shared | {"jslink"}
+
+
+# What a model reads while it writes
+
+
+def copies(text):
+    """Writes the first three letters, and looks at each while it writes it."""
+    return text[:3], torch.eye(len(text))[: min(3, len(text))]
+
+
+def test_the_reading_follows_the_text_that_is_typed():
+    moving = widgets.reading(copies, "abcd")
+    state, parts = moving.state, moving.parts
+    assert state.compute()["written"] == "abc" and state.compute()["favourites"] == list("abc")
+    before = parts["image"].value
+    parts["text"].value = "<b> é🐶"
+    assert parts["image"].value != before and "&lt; at" in parts["note"].value
+    assert "<b>" not in parts["note"].value
+    parts["text"].value = ""
+    assert state.compute()["text"] == " " and state.compute()["written"] == " "
+    parts["text"].value = "x" * 1000
+    assert len(state.compute()["text"]) == widgets.Reading.longest
+
+
+def test_a_reading_without_widgets_is_a_picture_and_words(monkeypatch):
+    bundle = widgets.reading(copies, "abcd")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW} and "read as abc" in bundle["text/plain"]
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    assert set(widgets.reading(copies, "abcd")._repr_mimebundle_()) == {"text/plain", "image/png"}

@@ -419,6 +419,66 @@ def beam_tree(model, tokenizer, prompt, n_new=8, n_beams=4, most_beams=5):
     return Moving(state, figure, words(), view, {"beams": width, "step": step, "play": play, "image": image})
 
 
+# What a model reads while it writes --------------------------------------------------------------
+
+
+class Reading:
+    """A text, what a model makes of it, and where it looks for each symbol that it writes."""
+
+    longest = 48  # letters: a picture of more could not be read
+
+    def __init__(self, looks, text):
+        self.looks, self.text = looks, text
+
+    def compute(self):
+        """All that the view shows, as plain data; an empty text is read as a space."""
+        text = self.text[: self.longest] or " "
+        written, weights = self.looks(text)
+        favourites = [text[int(row.argmax())] for row in weights]
+        return {"text": text, "written": written, "weights": weights, "favourites": favourites}
+
+
+def reading(looks, text):
+    """Type a text and see what a model writes, and which letter it looks at for each symbol.
+
+    looks: a function, text of S letters → the T symbols it writes, and its cross-attention weights (T, S)
+    """
+    state = Reading(looks, text)
+
+    def figure():
+        data = state.compute()
+        title = f"Written ↓ while reading →: {data['written']}"
+        return show.matrix(
+            data["weights"], list(data["written"]), list(data["text"].replace(" ", "␣")), title
+        )
+
+    def words():
+        data = state.compute()
+        pairs = ", ".join(f"{a} at “{b}”" for a, b in zip(data["written"], data["favourites"]))
+        return f"“{data['text']}” is read as {data['written']}. While it writes, it looks most: {pairs}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    box = ipywidgets.Text(
+        value=text,
+        description="your text",
+        continuous_update=False,
+        layout=ipywidgets.Layout(width="560px"),
+        style={"description_width": "80px"},
+    )
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.text = box.value
+        image.value = picture(figure, words())
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    box.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([box, image, note])
+    return Moving(state, figure, words(), view, {"text": box, "image": image, "note": note})
+
+
 # One text, several tokenizers --------------------------------------------------------------------
 
 
