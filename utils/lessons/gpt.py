@@ -99,11 +99,13 @@ class GPT(Stack):
 
     def __init__(self, config):
         super().__init__(config)
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.positions = nn.Embedding(config.n_positions, config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.head.weight = self.tokens.weight
         initialise(self)
+
+    def make_inputs(self, config):
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.positions = nn.Embedding(config.n_positions, config.d_model)
 
     def forward(self, ids, mask=None, positions=None, cache=None):
         """ids: (B, T) → logits (B, T, V). For `mask`, `positions` and `cache` see `hidden`."""
