@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from wrong_answers import wrong_answers  # noqa: E402
 
 SOURCES = sorted((pages.ROOT / "solutions").glob("hw*.ipynb"))
-POINTS, MINUTES = {"hw01": 20, "hw03": 20, "hw07": 20}, (90, 160)
+POINTS, MINUTES = {"hw01": 20, "hw03": 20, "hw04": 20, "hw07": 20}, (90, 160)
 FLOOR = 4  # wrong answers that each exercise has at least
 
 
@@ -319,6 +319,14 @@ def test_calls_may_be_made_in_another_process(path):
 
 
 # ---- check never raises, whatever the function does ----
+
+
+def test_a_part_of_another_shape_is_named(capsys):
+    """Even where the two shapes could be stretched to meet."""
+    cases = Cases("split(x)", [Case((1.0,), (torch.zeros(2), torch.zeros(2, 2)))])
+    verdict, text = said(capsys, lambda x: (torch.zeros(2, 2), torch.zeros(2)), cases)
+    assert not verdict and "at [0]: the shape is (2, 2), where (2,) is expected" in text
+
 
 HALVES = Cases("halve(numbers)", [Case((torch.tensor([2.0, 4.0]),), torch.tensor([1.0, 2.0]))], seconds=0.3)
 

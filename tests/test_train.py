@@ -163,13 +163,12 @@ def test_two_processes_learn_as_one(tmp_path):
 @pytest.mark.parametrize("T", [1, 7, 64])
 def test_attention_written_out_equals_the_fused_kernel(T):
     """In bf16 with gradients the formula is written out: same values, same gradients, to bf16's rounding."""
-    from utils.lessons.gpt import attend
-
     torch.manual_seed(T)
+    mix = GPT(TINY).blocks[0].attention.mix
     q, k, v = (torch.randn(2, 3, T, 16, requires_grad=True) for _ in range(3))
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     gradients = torch.autograd.grad(expected.square().sum(), (q, k, v))
-    ours = attend(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    ours = mix(q.bfloat16(), k.bfloat16(), v.bfloat16(), None)
     ours_back = torch.autograd.grad(ours.float().square().sum(), (q, k, v))
     torch.testing.assert_close(ours.float(), expected, rtol=0.02, atol=0.03)
     mine, theirs = torch.stack(ours_back), torch.stack(gradients)

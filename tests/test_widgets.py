@@ -329,6 +329,64 @@ def test_tokenizers_without_widgets_are_a_picture_and_words(cutters, monkeypatch
     assert set(widgets.tokenizations(cutters, "Once")._repr_mimebundle_()) == {"text/plain", "image/png"}
 
 
+# Who looks at whom
+
+
+def looks(text):
+    """Words, and three layers of two heads: head 0 looks at itself, head 1 at the first word."""
+    words = ["^", *text.split()]
+    T = len(words)
+    first = torch.eye(T)[:1].expand(T, T)
+    return words, torch.stack([torch.stack([torch.eye(T), first])] * 3)
+
+
+def test_the_viewer_shows_the_head_of_the_sentence_that_is_typed():
+    moving = widgets.attention_viewer(looks, "a b", layer=1)
+    state, parts = moving.state, moving.parts
+    assert (parts["layer"].max, parts["head"].max) == (2, 1)
+    assert state.compute()["tokens"] == ["^", "a", "b"] == state.compute()["favourites"]
+    assert torch.equal(state.compute()["weights"], torch.eye(3))
+    seen = {parts["image"].value}
+    for name, value in (("head", 1), ("view", "lines"), ("text", "c d e"), ("layer", 2)):
+        parts[name].value = value
+        assert parts["image"].value not in seen  # the title names layer and head
+        seen.add(parts["image"].value)
+    assert state.compute()["favourites"] == ["^"] * 4 and state.layer == 2
+    assert "Layer 2, head 1. Each one looks most: ^ at ^, c at ^" in parts["note"].value
+
+
+def test_a_sentence_is_read_once_and_has_an_end():
+    asked = []
+    moving = widgets.attention_viewer(lambda text: asked.append(text) or looks(text), "a")
+    for name, value in (("head", 1), ("layer", 1), ("text", "b " * 500), ("head", 0)):
+        moving.parts[name].value = value
+    assert asked == ["a", ("b " * 500)[: widgets.AttentionViewer.longest]]
+    moving.parts["text"].value = ""
+    assert moving.state.compute()["tokens"] == ["^"]
+
+
+def test_words_of_the_viewer_cannot_break_the_page():
+    moving = widgets.attention_viewer(looks, "<script> $x$ &")
+    for view in ("map", "lines"):
+        moving.parts["view"].value = view
+        assert "<script>" not in moving.parts["image"].value + moving.parts["note"].value
+
+
+@pytest.mark.parametrize("view", ["map", "lines"])
+def test_the_viewer_without_widgets_is_a_picture_and_words(view, monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    bundle = widgets.attention_viewer(looks, "Once more", view=view)._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "more at more" in bundle["text/plain"]
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+def test_lines_are_drawn_where_there_is_weight():
+    figure = show.arcs(torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.01, 0.99]]), ["a", "b"], ["x", "y", "z"])
+    lines = [tuple(line.get_ydata()) for line in figure.axes[0].lines]
+    assert lines == [(0, 0), (0, 1), (1, 2)]
+    assert [line.get_alpha() for line in figure.axes[0].lines] == pytest.approx([0.9, 0.1, 0.99])
+
+
 # Where nothing can move
 
 MAKERS = [widgets.decoder_game, widgets.next_token_bars, widgets.beam_tree]
@@ -362,6 +420,7 @@ def test_only_what_ipywidgets_7_and_8_share_is_used():
         "Play",
         "SelectionSlider",
         "Text",
+        "ToggleButtons",
         "VBox",
     }
     tree = ast.parse(inspect.getsource(widgets))
@@ -372,3 +431,32 @@ def test_only_what_ipywidgets_7_and_8_share_is_used():
     ]
     used = {node.attr for node in names if node.value.id == "ipywidgets"}
     assert "HTML" in used and used <= shared | {"jslink"}
+
+
+# What a model reads while it writes
+
+
+def copies(text):
+    """Writes the first three letters, and looks at each while it writes it."""
+    return text[:3], torch.eye(len(text))[: min(3, len(text))]
+
+
+def test_the_reading_follows_the_text_that_is_typed():
+    moving = widgets.reading(copies, "abcd")
+    state, parts = moving.state, moving.parts
+    assert state.compute()["written"] == "abc" and state.compute()["favourites"] == list("abc")
+    before = parts["image"].value
+    parts["text"].value = "<b> é🐶"
+    assert parts["image"].value != before and "&lt; at" in parts["note"].value
+    assert "<b>" not in parts["note"].value
+    parts["text"].value = ""
+    assert state.compute()["text"] == " " and state.compute()["written"] == " "
+    parts["text"].value = "x" * 1000
+    assert len(state.compute()["text"]) == widgets.Reading.longest
+
+
+def test_a_reading_without_widgets_is_a_picture_and_words(monkeypatch):
+    bundle = widgets.reading(copies, "abcd")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW} and "read as abc" in bundle["text/plain"]
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    assert set(widgets.reading(copies, "abcd")._repr_mimebundle_()) == {"text/plain", "image/png"}

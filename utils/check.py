@@ -442,6 +442,8 @@ def kind_of(value):
 def first_difference(yours, expected, tolerance, where=""):
     """Where two pieces of plain data of one kind part, in words."""
     yours, expected = number(yours), number(expected)
+    if where and unlike(yours, expected):  # one of several parts; the answer as a whole was looked at before
+        return f"at {where}: {unlike(yours, expected)}"
     if isinstance(expected, np.ndarray):
         at = tuple(int(i) for i in np.argwhere(~close(yours, expected, tolerance))[0])
         where, yours, expected = where + str(list(at)), yours[at].item(), expected[at].item()

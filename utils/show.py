@@ -318,6 +318,28 @@ def matrix(weights, rows=None, columns=None, title=None):
     return figure
 
 
+@styled
+def arcs(weights, rows, columns=None, title=None):
+    """Who looks at whom: the words that ask on the left, those that answer on the right, weights (T, S) as lines."""
+    weights, columns = np.asarray(weights, dtype=float), rows if columns is None else columns
+    T, S = weights.shape
+    figure, axes = blank_axes(6.4, min(0.9 + 0.3 * max(T, S), 11))
+    for (row, column), weight in np.ndenumerate(weights):
+        if weight >= 0.02:  # fainter lines could not be seen
+            colour = COLOURS[row % len(COLOURS)]
+            axes.plot([0, 1], [row, column], color=colour, alpha=min(weight, 1), linewidth=2.4, linestyle="-")
+    for words, x, side in ((rows, -0.02, "right"), (columns, 1.02, "left")):
+        for y, word in enumerate(words):
+            axes.text(x, y, word, ha=side, va="center")
+    axes.set(xlim=(-0.6, 1.6), ylim=(max(T, S) - 0.4, -1.6))
+    axes.text(-0.02, -1, "asks", ha="right", va="center", color=GREY, style="italic")
+    axes.text(1.02, -1, "answers", ha="left", va="center", color=GREY, style="italic")
+    axes.axis("off")
+    if title:
+        axes.set_title(title)
+    return figure
+
+
 def middle_and_band(y):
     """A line's points: `y` (N,) as it is, or the mean, lowest and highest of several runs `y` (runs, N)."""
     y = np.asarray(y, dtype=float)

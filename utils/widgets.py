@@ -419,6 +419,66 @@ def beam_tree(model, tokenizer, prompt, n_new=8, n_beams=4, most_beams=5):
     return Moving(state, figure, words(), view, {"beams": width, "step": step, "play": play, "image": image})
 
 
+# What a model reads while it writes --------------------------------------------------------------
+
+
+class Reading:
+    """A text, what a model makes of it, and where it looks for each symbol that it writes."""
+
+    longest = 48  # letters: a picture of more could not be read
+
+    def __init__(self, looks, text):
+        self.looks, self.text = looks, text
+
+    def compute(self):
+        """All that the view shows, as plain data; an empty text is read as a space."""
+        text = self.text[: self.longest] or " "
+        written, weights = self.looks(text)
+        favourites = [text[int(row.argmax())] for row in weights]
+        return {"text": text, "written": written, "weights": weights, "favourites": favourites}
+
+
+def reading(looks, text):
+    """Type a text and see what a model writes, and which letter it looks at for each symbol.
+
+    looks: a function, text of S letters → the T symbols it writes, and its cross-attention weights (T, S)
+    """
+    state = Reading(looks, text)
+
+    def figure():
+        data = state.compute()
+        title = f"Written ↓ while reading →: {data['written']}"
+        return show.matrix(
+            data["weights"], list(data["written"]), list(data["text"].replace(" ", "␣")), title
+        )
+
+    def words():
+        data = state.compute()
+        pairs = ", ".join(f"{a} at “{b}”" for a, b in zip(data["written"], data["favourites"]))
+        return f"“{data['text']}” is read as {data['written']}. While it writes, it looks most: {pairs}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    box = ipywidgets.Text(
+        value=text,
+        description="your text",
+        continuous_update=False,
+        layout=ipywidgets.Layout(width="560px"),
+        style={"description_width": "80px"},
+    )
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.text = box.value
+        image.value = picture(figure, words())
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    box.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([box, image, note])
+    return Moving(state, figure, words(), view, {"text": box, "image": image, "note": note})
+
+
 # One text, several tokenizers --------------------------------------------------------------------
 
 
@@ -479,3 +539,82 @@ def tokenizations(tokenizers, text):
     redraw()
     view = ipywidgets.VBox([box, strips, note])
     return Moving(state, figure, words(), view, {"text": box, "strips": strips, "note": note})
+
+
+# Who looks at whom -------------------------------------------------------------------------------
+
+
+class AttentionViewer:
+    """One sentence, and where each head of a model looks in it."""
+
+    longest = 120  # letters: a picture of more words could not be read
+
+    def __init__(self, looks, text, layer=0, head=0):
+        self.looks, self.layer, self.head = looks, layer, head
+        self.ask(text)
+
+    def ask(self, text):
+        """Take another sentence; an empty one is a sentence of no words."""
+        self.text = text
+        self.tokens, self.weights = self.looks(text[: self.longest])  # T labels, (layers, heads, T, T)
+
+    def compute(self):
+        """All that the view shows, as plain data: tokens, this head's weights (T, T), each one's favourite."""
+        weights = self.weights[self.layer][self.head]
+        favourites = [self.tokens[int(row.argmax())] for row in weights]
+        return {"tokens": self.tokens, "weights": weights, "favourites": favourites}
+
+
+def attention_viewer(looks, text, layer=0, head=0, view="map"):
+    """Type a sentence, choose layer and head, and see who looks at whom: as a heat "map" or as "lines".
+
+    looks: a function, text → labels of its T tokens, and weights (layers, heads, T, T), row asks, column answers
+    """
+    state = AttentionViewer(looks, text, layer, head)
+    state.view = view
+
+    def title():
+        return f"Layer {state.layer}, head {state.head}"
+
+    def figure():
+        data = state.compute()
+        if state.view == "lines":
+            return show.arcs(data["weights"], data["tokens"], title=title())
+        return show.matrix(data["weights"], data["tokens"], data["tokens"], title())
+
+    def words():
+        data = state.compute()
+        pairs = ", ".join(f"{a} at {b}" for a, b in zip(data["tokens"], data["favourites"]))
+        return f"{title()}. Each one looks most: {pairs}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    box = ipywidgets.Text(
+        value=text,
+        description="your text",
+        continuous_update=False,
+        layout=ipywidgets.Layout(width="640px"),
+        style={"description_width": "110px"},
+    )
+    n_layers, n_heads = len(state.weights), len(state.weights[0])
+    controls = {
+        "layer": slider(ipywidgets.IntSlider, "layer", value=layer, min=0, max=n_layers - 1),
+        "head": slider(ipywidgets.IntSlider, "head", value=head, min=0, max=n_heads - 1),
+        "view": ipywidgets.ToggleButtons(value=view, options=["map", "lines"], description="show as"),
+    }
+    controls["view"].style.description_width = "110px"
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        for name, control in controls.items():
+            setattr(state, name, control.value)
+        if box.value != state.text:
+            state.ask(box.value)
+        image.value = picture(figure, words())
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    for control in (box, *controls.values()):
+        control.observe(redraw, names="value")
+    redraw()
+    parts = {"text": box, **controls, "image": image, "note": note}
+    return Moving(state, figure, words(), ipywidgets.VBox([box, *controls.values(), image, note]), parts)

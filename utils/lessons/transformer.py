@@ -7,7 +7,6 @@ Never edit: change the page, then `make made`.
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,14 +26,17 @@ class Config:
 
 
 class FeedForward(nn.Module):
-    """Each position thinks for itself: four times wider, a bend, and back."""
+    """Each position thinks for itself: M = 4 D numbers wide, a bend, and back.
 
-    bend = staticmethod(F.relu)
+    Source: Vaswani et al. 2017, section 3.3.
+    """
+
+    bend, bias = staticmethod(F.relu), True
 
     def __init__(self, config):
         super().__init__()
-        self.up = nn.Linear(config.d_model, 4 * config.d_model)
-        self.down = nn.Linear(4 * config.d_model, config.d_model)
+        self.up = nn.Linear(config.d_model, 4 * config.d_model, bias=self.bias)
+        self.down = nn.Linear(4 * config.d_model, config.d_model, bias=self.bias)
 
     def forward(self, x):
         return self.down(self.bend(self.up(x)))
@@ -60,7 +62,7 @@ class Block(nn.Module):
         return self.make_norm(config.d_model, eps=config.norm_eps)
 
     def add(self, x, norm, part, **how):
-        """x and what the part finds, normed before the part (pre-norm) or after the sum (post-norm)."""
+        """x + what the part finds; the norm comes before the part, or after the sum (post-norm)."""
         return x + part(norm(x), **how) if self.norm_first else norm(x + part(x, **how))
 
     def forward(self, x, mask=None, memory=None, memory_mask=None, **how):
@@ -91,12 +93,16 @@ class Stack(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
+        self.make_inputs(config)
         self.blocks = nn.ModuleList(self.make_block(config) for _ in range(config.n_layers))
-        pre = self.make_block.norm_first
-        self.norm = self.make_block.make_norm(config.d_model, eps=config.norm_eps) if pre else nn.Identity()
+        last = self.blocks[-1]
+        self.norm = last.new_norm(config) if last.norm_first else nn.Identity()
+
+    def make_inputs(self, config):
+        """What stands before the blocks, where a family has it: embeddings of symbols, of places."""
 
     def run(self, x, **how):
-        """x: (B, T, D) through all blocks; `how` is what they want to know."""
+        """x: (B, T, D) through all blocks; `how`: their masks, memory, positions, cache."""
         for layer, block in enumerate(self.blocks):
             x = block(x, layer=layer, **how)
         return self.norm(x)
@@ -109,24 +115,37 @@ class Decoder(Stack):
 
 
 class Transformer(nn.Module):
-    """An encoder reads, a decoder writes; one table of embeddings serves reading, writing and choosing."""
+    """An encoder reads, a decoder writes; one table of embeddings reads, writes and chooses.
+
+    Source: Vaswani et al. 2017, sections 3.1 and 3.4, here with pre-norm blocks.
+    """
 
     def __init__(self, config, encoder=Stack, decoder=Decoder):
         super().__init__()
         self.config = config
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder, self.decoder = encoder(config), decoder(config)
-        self.register_buffer("places", sinusoids(config.n_positions, config.d_model), persistent=False)
+        places = sinusoids(config.n_positions, config.d_model)
+        self.register_buffer("places", places, persistent=False)
         nn.init.normal_(self.tokens.weight, std=config.d_model**-0.5)
 
     def embed(self, ids):
-        """ids (B, T) → what they mean and where they stand, (B, T, D); the root keeps both of one size."""
+        """ids (B, T) → meaning plus place, (B, T, D); the root keeps both of one size."""
         return self.tokens(ids) * math.sqrt(self.config.d_model) + self.places[: ids.size(1)]
 
-    def forward(self, source, target, real=None):
-        """Logits (B, T, V) for what follows each position of `target`, given `source` (B, S), real where not filled."""
-        real = torch.ones_like(source, dtype=torch.bool) if real is None else real
-        looks = real[:, None, None]  # (B, 1, 1, S)
-        memory = self.encoder.run(self.embed(source), mask=looks)
+    def encode(self, source, real=None):
+        """What the encoder makes of `source` (B, S), True in `real` where it is no filling.
+
+        Returns the memory (B, S, D) and who may look at it, (B, 1, 1, S) or None.
+        """
+        looks = None if real is None else real[:, None, None]
+        return self.encoder.run(self.embed(source), mask=looks), looks
+
+    def decode(self, target, memory, looks=None):
+        """Logits (B, T, V) for the symbol after each position of `target` (B, T)."""
         states = self.decoder.run(self.embed(target), memory=memory, memory_mask=looks)
         return states @ self.tokens.weight.T
+
+    def forward(self, source, target, real=None):
+        """Logits (B, T, V) for the symbol after each position of `target`, given `source`."""
+        return self.decode(target, *self.encode(source, real))
