@@ -19,7 +19,7 @@ HALF, QUARTER = 1 << (BITS - 1), 1 << (BITS - 2)
 
 
 def running_sums(p):
-    """Probabilities (V,) → whole shares of TOTAL, each at least 1, as running sums (V + 1,)."""
+    """Probabilities (V,) → shares of TOTAL, whole, at least 1, as running sums (V + 1,)."""
     shares = np.floor(p * (TOTAL - len(p))).astype(np.int64) + 1
     shares[p.argmax()] += TOTAL - shares.sum()
     return np.concatenate([[0], shares.cumsum()])
@@ -32,7 +32,7 @@ class Interval:
         self.low, self.high = 0, 2 * HALF - 1
 
     def narrow(self, start, end):
-        """Keep the share from start to end, of TOTAL; double, and yield each digit that leaves.
+        """Keep the share from start to end, of TOTAL; yields each digit that leaves.
 
         A digit is (bit, what is cut off below before doubling); an owed bit is None.
         """
@@ -175,7 +175,7 @@ class NGram:
 
 
 def probabilities(self):
-    """p(next | context) of all symbols (V,), from the shortest context to the longest that came.
+    """p(next | context) of all symbols (V,), from the shortest context upwards.
 
     Source: Witten and Bell 1991, method C.
     """
@@ -206,7 +206,7 @@ class AdaptiveNGram(NGram):
 
 
 class TokenAlphabet:
-    """The tokens of a byte-level BPE (lesson 01), for any bytes; text never becomes a special token.
+    """The tokens of a byte-level BPE (lesson 01), for any bytes; none of them is special.
 
     tokenizer: a `tokenizers.Tokenizer`; its ids from "!" on are the bytes, then the merges
     """
@@ -230,7 +230,7 @@ class TokenAlphabet:
 
 
 class GPTPredictor:
-    """A GPT that reads token by token, with its cache; a full window is opened again by half."""
+    """A GPT that reads token by token; a full window is opened again by half."""
 
     def __init__(self, model, alphabet):
         self.model, self.alphabet = model, alphabet
