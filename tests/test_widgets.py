@@ -387,6 +387,56 @@ def test_lines_are_drawn_where_there_is_weight():
     assert [line.get_alpha() for line in figure.axes[0].lines] == pytest.approx([0.9, 0.1, 0.99])
 
 
+# What each token costs
+
+
+@pytest.fixture
+def askable():
+    """Two predictors: one asks 8 bits for each letter, the other 1 bit for each word, and both 2 for the end."""
+    letters = lambda text: ([*text, "∎"], [8.0] * len(text) + [2.0])
+    words = lambda text: ([*text.split(), "∎"], [1.0] * len(text.split()) + [2.0])
+    return {"letters": letters, "words": words}
+
+
+def test_the_sum_of_the_tokens_is_the_file(askable):
+    moving = widgets.text_costs(askable, "a bc d")
+    data = moving.state.compute()
+    assert data["bits"] == 50 and data["bytes"] == 6 and data["rate"] == pytest.approx(50 / 6)
+    assert "50.0 bits, a file of 7 bytes in place of 6" in moving.parts["note"].value
+    moving.parts["model"].value = "words"
+    assert moving.state.compute()["bits"] == 5 and "words" in moving.parts["note"].value
+    moving.parts["text"].value = "é"
+    assert moving.state.compute()["bytes"] == 2 and moving.state.compute()["bits"] == 3
+
+
+def test_each_text_is_asked_once_and_the_longest_is_cut(askable):
+    asked = []
+    ask = lambda text: asked.append(text) or askable["letters"](text)
+    moving = widgets.text_costs({"one": ask}, "ab")
+    for _ in range(3):
+        moving.state.compute()
+    assert asked == ["ab"]
+    moving.parts["text"].value = "x" * 10_000
+    assert len(asked[-1]) == widgets.TextCosts.longest
+    moving.parts["text"].value = ""
+    assert moving.state.compute()["tokens"] == [("∎", 2.0)]
+
+
+def test_costs_are_drawn_darker_where_dearer_and_nothing_breaks_out(askable):
+    page = widgets.costs_html([("<script>", 0.0), ("&", 8.0), ('"', 40.0)])
+    grounds = re.findall(r"background:rgb\((\d+),(\d+),(\d+)\)", page)
+    light = [sum(map(int, ground)) for ground in grounds]
+    assert len(light) == 3 and light == sorted(light, reverse=True) and light[0] > light[1] > light[2]
+    assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_costs_without_widgets_are_a_picture_and_words(askable, monkeypatch):
+    bundle = widgets.text_costs(askable, "Once more")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW} and "Once more" in bundle["text/plain"]
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    assert set(widgets.text_costs(askable, "Once")._repr_mimebundle_()) == {"text/plain", "image/png"}
+
+
 # Where nothing can move
 
 MAKERS = [widgets.decoder_game, widgets.next_token_bars, widgets.beam_tree]

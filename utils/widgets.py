@@ -618,3 +618,78 @@ def attention_viewer(looks, text, layer=0, head=0, view="map"):
     redraw()
     parts = {"text": box, **controls, "image": image, "note": note}
     return Moving(state, figure, words(), ipywidgets.VBox([box, *controls.values(), image, note]), parts)
+
+
+# What each token of a text costs ------------------------------------------------------------------
+
+
+class TextCosts:
+    """A text, and what each of its tokens costs one of several predictors, in bits."""
+
+    longest = 400  # letters: what is pasted beyond them is left out
+
+    def __init__(self, predictors, text):
+        self.predictors, self.text, self.name = predictors, text, next(iter(predictors))
+        self.known = {}
+
+    def compute(self):
+        """All that the view shows, as plain data; each text is asked once of each predictor."""
+        text = self.text[: self.longest]
+        if (self.name, text) not in self.known:
+            labels, bits = self.predictors[self.name](text)
+            self.known[self.name, text] = list(zip(labels, bits))
+        tokens = self.known[self.name, text]
+        total, n_bytes = sum(bits for _, bits in tokens), len(text.encode("utf-8", "surrogateescape"))
+        return {"tokens": tokens, "bits": total, "bytes": n_bytes, "rate": total / max(1, n_bytes)}
+
+
+def costs_html(tokens):
+    """The text with the bits below each token; the darker the ground, the dearer, from 16 bits on the darkest."""
+    spans = []
+    for label, bits in tokens:
+        ground = show.WARM(0.85 * min(bits / 16, 1))
+        red, green, blue = (round(255 * part) for part in ground[:3])
+        look = f"display:inline-block;background:rgb({red},{green},{blue});color:{show.readable(ground)}"
+        look += ";border-radius:4px;padding:1px 4px;margin:1px;text-align:center;line-height:1.25"
+        small = f'<br><span style="font-size:11px">{bits:.1f}</span>'
+        spans.append(f'<span style="{look}" title="{bits:.2f} bits">{html.escape(label)}{small}</span>')
+    return f'<div style="font-size:15px;max-width:52em">{"&#8203;".join(spans)}</div>'
+
+
+def text_costs(predictors, text):
+    """Type a text, see the bits that each token costs. predictors: {name: text → (labels of tokens, their bits)}."""
+    state = TextCosts(predictors, text)
+
+    def words():
+        data = state.compute()
+        size = f"{data['bits']:.1f} bits, a file of {math.ceil(data['bits'] / 8)} bytes in place of {data['bytes']}"
+        return f"“{state.text[:60]}” costs {state.name} {size}: {data['rate']:.2f} bits per byte"
+
+    def figure():
+        data = state.compute()
+        title = f"{state.name}: {data['bits']:.0f} bits for {data['bytes']} bytes"
+        return show.token_strip(*zip(*data["tokens"]), title=title)
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    label = {"description_width": "80px"}
+    box = ipywidgets.Text(
+        value=text,
+        description="your text",
+        continuous_update=False,
+        layout=ipywidgets.Layout(width="640px"),
+        style=label,
+    )
+    who = ipywidgets.Dropdown(options=list(predictors), value=state.name, description="model", style=label)
+    strip, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.text, state.name = box.value, who.value
+        strip.value = costs_html(state.compute()["tokens"])
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    box.observe(redraw, names="value")
+    who.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([box, who, strip, note])
+    return Moving(state, figure, words(), view, {"text": box, "model": who, "strip": strip, "note": note})
