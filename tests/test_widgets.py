@@ -462,6 +462,7 @@ def test_pages_work_without_ipywidgets(model, tokenizer, make, monkeypatch):
 def test_only_what_ipywidgets_7_and_8_share_is_used():
     shared = {
         "Button",
+        "Dropdown",
         "FloatSlider",
         "HBox",
         "HTML",
