@@ -11,6 +11,29 @@ CELLS = {
     "bars": "widgets.next_token_bars(model, tokenizer, 'Once upon a time')",
     "tree": "widgets.beam_tree(model, tokenizer, 'Once upon a time', n_new=6)",
 }
+TYPED = {
+    "toys": """import torch
+from utils import widgets
+
+
+def looks(text):
+    words = ["^", *text.split()]
+    T = len(words)
+    return words, torch.stack([torch.eye(T), torch.ones(T, T) / T]).expand(2, 2, T, T)
+
+
+def writes(text):
+    return text[::-1], torch.eye(len(text)).flip(0)
+
+
+def costs(text):
+    return list(text), [8.0] * len(text)
+""",
+    "cut": "widgets.tokenizations({'letters': list, 'words': str.split}, 'one text')",
+    "viewer": "widgets.attention_viewer(looks, 'one text')",
+    "reading": "widgets.reading(writes, 'one text')",
+    "costs": "widgets.text_costs({'letters': costs}, 'one text')",
+}
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +131,36 @@ def test_the_beam_grows(open_page, widgets_page):
     move(page, cell, "beams", "ArrowLeft")
     page.wait_until(lambda: picture(cell) != whole, "a narrower tree")
     page.shot("tree-narrow", "tree")
+
+
+def test_what_is_typed_is_shown(open_page, folder):
+    lab.scratch(folder, "typed", TYPED)
+    page = open_page("typed")
+    page.run_all()
+    assert page.problems() == []
+    for name in ("cut", "viewer", "reading", "costs"):
+        cell = page.cell(name)
+        view = cell.locator(".jupyter-widgets").first
+        box = view.locator("input[type=text]").first
+        before = view.inner_html()
+        box.fill("another <b>text</b>")
+        box.press("Enter")
+        page.wait_until(lambda v=view, b=before: v.inner_html() != b, f"another text in {name}")
+        assert cell.locator("b", has_text="text").count() == 0  # typed marks are text, not marks
+        page.shot(f"typed-{name}", name)
+    assert page.problems() == []
+
+
+def test_the_viewer_goes_through_heads_and_views(open_page, folder):
+    lab.scratch(folder, "typed", TYPED)
+    page = open_page("typed")
+    page.run_all()
+    cell = page.cell("viewer")
+    seen = {picture(cell)}
+    for slider in ("layer", "head"):
+        move(page, cell, slider, "ArrowRight")
+        page.wait_until(lambda: picture(cell) not in seen, f"another {slider}")
+        seen.add(picture(cell))
+    cell.locator("button", has_text="lines").click()
+    page.wait_until(lambda: picture(cell) not in seen, "lines in place of the map")
+    page.shot("viewer-lines", "viewer")
