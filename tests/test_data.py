@@ -51,6 +51,17 @@ def test_one_sentence_in_sixteen_languages_and_their_scripts():
         assert unicodedata.name(data.TRANSLATIONS[language][0]).startswith(script)
 
 
+def test_rated_pairs_and_analogies_are_whole():
+    sizes = {name: len(data.word_pairs(name)) for name in ("wordsim353", "simlex999")}
+    assert sizes == {"wordsim353": 353, "simlex999": 999}
+    assert data.word_pairs("simlex999")[0] == ("old", "new", 1.58)
+    questions = data.analogies()
+    assert len(questions) == 14 and sum(map(len, questions.values())) == 19_544
+    assert all(len(row) == 4 for rows in questions.values() for row in rows)
+    assert ("man", "woman", "king", "queen") not in questions["capital-world"]
+    assert questions["family"][0] == ("boy", "girl", "brother", "sister")
+
+
 def test_prose_drops_what_is_no_sentence():
     sentence = (
         "'''Bold''' words and ''slanted'' ones stand in a paragraph that is long enough to be one of prose."

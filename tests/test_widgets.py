@@ -437,6 +437,63 @@ def test_costs_without_widgets_are_a_picture_and_words(askable, monkeypatch):
     assert set(widgets.text_costs(askable, "Once")._repr_mimebundle_()) == {"text/plain", "image/png"}
 
 
+# Neighbours of a word
+
+
+@pytest.fixture(scope="module")
+def word_table():
+    """Five words in a plane whose sums are known: king - man + woman is queen."""
+    from gensim.models import KeyedVectors
+
+    vectors = KeyedVectors(3)
+    rows = {"man": (1, 0, 1), "woman": (0, 1, 1), "king": (1, 0, 3), "queen": (0, 1, 3), "it's": (-1, -1, 0)}
+    vectors.add_vectors(list(rows), numpy.array(list(rows.values()), dtype="float32"))
+    return vectors
+
+
+def test_neighbours_are_gensims(word_table):
+    data = widgets.Neighbours(word_table, "king", n=3).compute()
+    theirs = word_table.most_similar("king", topn=3)
+    assert data["words"] == [word for word, _ in theirs]
+    assert data["cosines"] == pytest.approx([cosine for _, cosine in theirs], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "query, terms",
+    [("King", [(1, "king")]), ("king - man + woman", [(1, "king"), (-1, "man"), (1, "woman")])]
+    + [("king−man+woman", [(1, "king"), (-1, "man"), (1, "woman")]), ("- it's", [(-1, "it's")])]
+    + [("", []), ("+ - 3", []), ("a " * 99, [(1, "a")] * 8)],
+)
+def test_a_query_is_a_sum_of_words(word_table, query, terms):
+    assert widgets.Neighbours(word_table, query).terms() == terms
+
+
+def test_a_sum_leaves_its_own_words_out_and_is_gensims(word_table):
+    data = widgets.Neighbours(word_table, "king - man + woman").compute()
+    theirs = word_table.most_similar(positive=["king", "woman"], negative=["man"])
+    assert data["words"][0] == "queen" == theirs[0][0] and len(data["words"]) == 2
+    assert data["cosines"][0] == pytest.approx(theirs[0][1], abs=1e-6)
+
+
+def test_typing_moves_the_bars_and_unknown_words_are_named(word_table):
+    moving = widgets.neighbours(word_table, "king")
+    before = moving.parts["image"].value
+    moving.parts["query"].value = "woman"
+    assert moving.state.compute()["words"][0] == "queen" and moving.parts["image"].value != before
+    moving.parts["query"].value = "king - <b>unicorn"
+    assert moving.parts["image"].value == "" and "unicorn" in moving.parts["note"].value
+    assert "<b>" not in moving.parts["note"].value
+    moving.parts["query"].value = " "
+    assert "Type a word" in moving.parts["note"].value
+
+
+def test_neighbours_without_widgets_are_a_picture_and_words(word_table, monkeypatch):
+    bundle = widgets.neighbours(word_table, "king")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW} and "king" in bundle["text/plain"]
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    assert set(widgets.neighbours(word_table, "unicorn")._repr_mimebundle_()) == {"text/plain", "image/png"}
+
+
 # Where nothing can move
 
 MAKERS = [widgets.decoder_game, widgets.next_token_bars, widgets.beam_tree]

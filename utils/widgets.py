@@ -693,3 +693,73 @@ def text_costs(predictors, text):
     redraw()
     view = ipywidgets.VBox([box, who, strip, note])
     return Moving(state, figure, words(), view, {"text": box, "model": who, "strip": strip, "note": note})
+
+
+# Neighbours of a word, or of a sum of words ------------------------------------------------------
+
+
+class Neighbours:
+    """A word or a sum such as "king - man + woman", and the words nearest to it; its own words are left out."""
+
+    longest = 8  # words of a sum
+
+    def __init__(self, vectors, query, n=10):
+        """vectors: gensim's KeyedVectors."""
+        self.words, self.ids, self.n = vectors.index_to_key, vectors.key_to_index, n
+        self.table = torch.nn.functional.normalize(torch.as_tensor(vectors.vectors), dim=-1)
+        self.query = query
+
+    def terms(self):
+        """The query as [(+1 or -1, word), …]."""
+        found = re.findall(r"([-+−]?)\s*([^\W\d_]+(?:'[^\W\d_]+)?)", self.query.lower())
+        return [(-1 if sign in ("-", "−") else 1, word) for sign, word in found[: self.longest]]
+
+    def compute(self):
+        """All that the view shows, as plain data: words, cosines, and the words that are not known."""
+        terms = self.terms()
+        unknown = [word for _, word in terms if word not in self.ids]
+        if unknown or not terms:
+            return {"words": [], "cosines": [], "unknown": unknown}
+        own = [self.ids[word] for _, word in terms]
+        total = sum(sign * self.table[i] for (sign, _), i in zip(terms, own))
+        found, cosines = nearest(self.table, total, min(self.n, len(self.words) - len(set(own))), own)
+        return {"words": [self.words[i] for i in found], "cosines": cosines, "unknown": []}
+
+
+def neighbours(vectors, query, n=10):
+    """Type a word, or a sum of words, and see which words lie nearest. vectors: gensim's KeyedVectors."""
+    state = Neighbours(vectors, query, n)
+
+    def words():
+        data, asked = state.compute(), state.query[:60]
+        if data["unknown"]:
+            return f"Not among the {len(state.words):,} words: {', '.join(data['unknown'])}"
+        if not data["words"]:
+            return "Type a word, or a sum such as king - man + woman"
+        best = ", ".join(f"{word} {cosine:.2f}" for word, cosine in zip(data["words"][:3], data["cosines"]))
+        return f"Nearest to “{asked}”: {best}"
+
+    def figure():
+        data = state.compute()
+        return show.neighbour_bars(data["words"], data["cosines"], title=state.query[:60])
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    box = ipywidgets.Text(
+        value=query,
+        description="word or sum",
+        continuous_update=False,
+        layout=ipywidgets.Layout(width="430px"),
+        style={"description_width": "110px"},
+    )
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.query = box.value
+        image.value = picture(figure, words()) if state.compute()["words"] else ""
+        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+
+    box.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([box, image, note])
+    return Moving(state, figure, words(), view, {"query": box, "image": image, "note": note})

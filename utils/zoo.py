@@ -24,6 +24,7 @@ from utils.lessons.gpt import GPT
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "zoo"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sha256 of its published weights
+WORD_VECTORS = {"word2vec": ("vectors.safetensors", "words.txt")}  # members that are no language models
 
 
 class ZooError(RuntimeError):
@@ -92,9 +93,9 @@ def checksums():
 
 
 def verify(name):
-    """Raise a ZooError unless the three files of the zoo's member `name` are those that were shipped."""
+    """Raise a ZooError unless the files of the zoo's member `name` are those that were shipped."""
     known = checksums()
-    for file in FILES:
+    for file in WORD_VECTORS.get(name, FILES):
         path = FOLDER / name / file
         if not path.exists():
             raise ZooError(f"{path} is missing: `git checkout -- data/zoo/{name}` brings it back.")
@@ -215,24 +216,30 @@ def save(model, tokenizer, folder, dtype=torch.float16):
 
 
 def members():
-    """The names of the models that are shipped."""
+    """The names of the language models that are shipped."""
     return sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
 
 
 def load(name):
     """`name` → (model, tokenizer): a member of the zoo by its short name, else a model of the hub by its full name.
 
+    The word vectors, "word2vec", are gensim's KeyedVectors and have no tokenizer: (vectors, None).
     Raises ZooError with one sentence where the name is unknown, a file is damaged or the hub cannot be reached.
     """
     from tokenizers import Tokenizer
 
+    if name in WORD_VECTORS:
+        from utils import vectors  # gensim is slow to import
+
+        verify(name)
+        return vectors.load(FOLDER / name), None
     if name in members():
         verify(name)
         folder = FOLDER / name
     elif "/" in name:
         folder = from_hub(name)
     else:
-        known = ", ".join(members())
+        known = ", ".join([*members(), *WORD_VECTORS])
         raise ZooError(
             f"The zoo has no {name!r}: it has {known}; a hub model has a name like 'openai-community/gpt2'."
         )
