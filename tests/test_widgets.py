@@ -8,6 +8,7 @@ import math
 import re
 
 import matplotlib
+import numpy
 
 matplotlib.use("Agg")
 

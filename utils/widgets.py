@@ -7,11 +7,13 @@ Only what ipywidgets 7.7 and 8 share is used.
 import base64
 import html
 import math
+import re
 
 import torch
 
 from utils import show
 from utils.lessons import decoding
+from utils.lessons.word_vectors import nearest
 
 try:
     import ipywidgets
