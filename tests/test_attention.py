@@ -64,8 +64,8 @@ def test_the_formula_is_torchs_with_every_gradient(kind, seed):
     mask = some_mask(kind, B, T, S)
     ours, weights = attend(q, k, v, mask)
     theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    mixture = torch.randn(B, H, T, K)
-    answers = [[a, *torch.autograd.grad((a * mixture).sum(), [q, k, v])] for a in (ours, theirs)]
+    factors = torch.randn(B, H, T, K)
+    answers = [[a, *torch.autograd.grad((a * factors).sum(), [q, k, v])] for a in (ours, theirs)]
     torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, T))
     if mask is not None:
@@ -126,10 +126,10 @@ def test_the_layer_is_torchs_with_every_gradient(family, seed, use):
         ),
     }
     mine, (torchs, _) = pairs[use]()
-    mixture = torch.randn_like(mine)
+    factors = torch.randn_like(mine)
     inputs = [x, memory] if use == "memory" else [x]
     answers = [
-        [a, *torch.autograd.grad((a * mixture).sum(), [*inputs, *layer.parameters()])]
+        [a, *torch.autograd.grad((a * factors).sum(), [*inputs, *layer.parameters()])]
         for a, layer in ((mine, ours), (torchs, theirs))
     ]
     torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-5)

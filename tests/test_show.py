@@ -207,6 +207,16 @@ def test_matrix_carries_its_numbers_and_a_signed_one_is_centred():
     plt.close(figure)
 
 
+def test_a_mask_has_a_frame_and_no_numbers():
+    figure = show.matrix(np.tri(5, dtype=bool))
+    (axes,) = figure.axes
+    assert not axes.texts and all(spine.get_visible() for spine in axes.spines.values())
+    plt.close(figure)
+    figure = show.matrix(np.tri(5))
+    assert not any(spine.get_visible() for spine in figure.axes[0].spines.values())
+    plt.close(figure)
+
+
 # Beam search
 
 

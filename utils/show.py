@@ -327,7 +327,7 @@ def matrix(weights, rows=None, columns=None, title=None):
     )
     axes.set_yticks(range(T), rows or range(T))
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set_visible(is_mask)  # a mask may end in empty rows
     if title:
         axes.set_title(title)
     return figure

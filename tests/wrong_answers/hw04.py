@@ -31,7 +31,7 @@ def keeps_the_old_sum(q, k, v, highest, total, mixed):
     return block(q, k, v, highest, total, mixed, old=lambda new: total)
 
 
-@wrong("add_block", "was divided by its total already")
+@wrong("add_block", "multiply it by the old total")
 def forgets_that_the_mixture_is_divided(q, k, v, highest, total, mixed):
     return block(q, k, v, highest, total, mixed, weigh=lambda new: (highest - new).exp())
 
@@ -290,7 +290,7 @@ def values_by_scores(q, k, v, d_mixed):
     return backward(q, k, v, d_mixed, d_v=lambda weights, scores: scores.T @ d_mixed)
 
 
-@wrong("attend_backward", "in the order of the arguments")
+@wrong("attend_backward", "in the order q, k, v")
 def in_another_order(q, k, v, d_mixed):
     d_q, d_k, d_v = backward(q, k, v, d_mixed)
     return d_k, d_q, d_v
@@ -361,7 +361,7 @@ def memory_on_its_side(q, k, v, memory, total):
     return step(q, k, v, memory, total, write=lambda k, v: (memory + torch.outer(v, k), total + k))
 
 
-@wrong("linear_step", "are added to the memory")
+@wrong("linear_step", "do not replace them")
 def replaces_the_memory(q, k, v, memory, total):
     return step(q, k, v, memory, total, write=lambda k, v: (torch.outer(k, v), k))
 

@@ -48,13 +48,14 @@ class Heads(nn.Module):
         Returns q (B, H, T, K), k and v (B, H, S, K).
         """
         if memory is None:
-            return self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+            qkv = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, K)
+            return qkv.permute(2, 0, 3, 1, 4)  # q, k, v: (3, B, H, T, K)
         D = x.size(-1)
         to_q, to_kv = self.qkv.weight.split([D, 2 * D])
         bias_q, bias_kv = self.qkv.bias.split([D, 2 * D]) if self.bias else (None, None)
         q = F.linear(x, to_q, bias_q).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
         kv = F.linear(memory, to_kv, bias_kv).unflatten(-1, (2, self.n_heads, -1))
-        return q, *kv.permute(2, 0, 3, 1, 4)
+        return q, *kv.permute(2, 0, 3, 1, 4)  # k, v: (2, B, H, S, K)
 
     def join(self, mixed):
         """The mixtures (B, H, T, K) of all heads side by side, and mixed once more: (B, T, D)."""
