@@ -172,7 +172,7 @@ def trusts_the_last_step(first, second):
     return torch.logaddexp(a + first, b + second) - torch.logaddexp(a, b)
 
 
-@wrong("mixture", "underflow")
+@wrong("mixture", "weights underflow")
 def multiplies_probabilities(first, second):
     weights, out = [0.5, 0.5], []
     for a, b in zip(first.exp().tolist(), second.exp().tolist()):
@@ -181,6 +181,16 @@ def multiplies_probabilities(first, second):
         out.append(math.log(p) if p > 0 else math.nan)
         weights = [weights[0] * a, weights[1] * b]
     return torch.tensor(out)
+
+
+@wrong("mixture", "probabilities underflow")
+def leaves_the_logarithms(first, second):
+    weights, out = torch.tensor([0.5, 0.5]), []
+    for given in torch.stack([first, second], dim=1).exp():
+        joint = weights * given
+        out.append((joint.sum() / weights.sum()).log())
+        weights = joint
+    return torch.stack(out)
 
 
 @wrong("mixture", "follows the leader")
@@ -323,6 +333,6 @@ def takes_the_readers_step(symbols, counts):
     return push(symbols[::-1], counts, step=lambda x, s, f, c, m: x // m * f[s] + x % m - c[s])
 
 
-@wrong("pack", "halves of it")
+@wrong("pack", "/ gives fractions")
 def divides_with_a_fraction(symbols, counts):
     return int(push(symbols[::-1], counts, step=lambda x, s, f, c, m: x / f[s] * m + c[s] + x % f[s]))

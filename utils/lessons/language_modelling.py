@@ -141,7 +141,8 @@ def costs(data, predictor):
     symbols, bits = [*predictor.alphabet.split(data), predictor.alphabet.end], []
     predictor.begin()
     for symbol in symbols:
-        bits.append(-math.log2(max(predictor.probabilities()[symbol], 2.0**-1074)))
+        p = max(predictor.probabilities()[symbol], 2.0**-1074)  # smallest float: no log of 0
+        bits.append(-math.log2(p))
         if symbol != predictor.alphabet.end:
             predictor.read(symbol)
     return symbols, bits
