@@ -31,7 +31,7 @@ class FeedForward(nn.Module):
     Source: Vaswani et al. 2017, section 3.3.
     """
 
-    bend, bias = staticmethod(F.relu), True
+    bend, bias = staticmethod(F.relu), True  # static: a plain function, that gets no self
 
     def __init__(self, config):
         super().__init__()
