@@ -50,17 +50,6 @@ class KVCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
-class GPTAttention(CausalAttention):
-    """Looks back only; written out where a processor learns in bf16, and through the fused kernel elsewhere."""
-
-    def mix(self, q, k, v, mask):
-        T, learns = q.size(-2), q.requires_grad and q.dtype == torch.bfloat16 and not q.is_cuda
-        if not learns or mask is not None or T != k.size(-2):
-            return super().mix(q, k, v, mask)
-        future = torch.full((T, T), -math.inf, dtype=q.dtype).triu(1)
-        return (q / math.sqrt(q.size(-1)) @ k.transpose(-2, -1) + future).softmax(-1) @ v
-
-
 class GPTFeedForward(FeedForward):
     """The net of a block with GELU by its tanh formula (Hendrycks and Gimpel 2016, section 2)."""
 
@@ -70,7 +59,7 @@ class GPTFeedForward(FeedForward):
 class GPTBlock(Block):
     """The pre-norm block of lesson 05, looking back only."""
 
-    make_attention, make_feed_forward = GPTAttention, GPTFeedForward
+    make_attention, make_feed_forward = CausalAttention, GPTFeedForward
 
 
 def visible(mask, T, start, device=None):
