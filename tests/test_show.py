@@ -207,6 +207,12 @@ def test_matrix_carries_its_numbers_and_a_signed_one_is_centred():
     plt.close(figure)
 
 
+def test_a_matrix_of_counts_carries_whole_numbers():
+    figure = show.matrix(np.array([[3, 0], [12, 1]]))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["3", "0", "12", "1"]
+    plt.close(figure)
+
+
 def test_a_mask_has_a_frame_and_no_numbers():
     figure = show.matrix(np.tri(5, dtype=bool))
     (axes,) = figure.axes

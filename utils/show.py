@@ -304,7 +304,8 @@ def readable(colour):
 @styled
 def matrix(weights, rows=None, columns=None, title=None):
     """A matrix (T, S) as a heat map with its words at the edges; small ones carry their numbers, masks do not."""
-    is_mask = np.asarray(weights).dtype == bool
+    kind = np.asarray(weights).dtype.kind
+    is_mask, places = kind == "b", 0 if kind in "iu" else 2  # whole numbers are counts
     weights = np.asarray(weights, dtype=float)
     T, S = weights.shape
     reach = np.abs(weights).max() or 1.0
@@ -318,7 +319,7 @@ def matrix(weights, rows=None, columns=None, title=None):
     if weights.size <= 144 and not is_mask:
         for (row, column), value in np.ndenumerate(weights):
             colour = readable(image.cmap(image.norm(value)))
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", size=10, color=colour)
+            axes.text(column, row, f"{value:.{places}f}", ha="center", va="center", size=10, color=colour)
     elif not is_mask:
         figure.colorbar(image, ax=axes, fraction=0.04)
     long = longest * 0.105 > pitch

@@ -228,6 +228,11 @@ def with_log1p(X, Y, a, b, counts, largest, power):
     return glove(X, Y, a, b, counts, largest, power, target=torch.log1p)
 
 
+@wrong("glove_loss", "do not clamp it")
+def clamps_the_counts(X, Y, a, b, counts, largest, power):
+    return glove(X, Y, a, b, counts, largest, power, target=lambda n: n.clamp(min=1).log())
+
+
 # ---- three_cos_mul(vectors, a, b, c) ----
 
 

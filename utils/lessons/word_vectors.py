@@ -100,7 +100,7 @@ def judge(vectors, ids, rated):
 
 
 def interval(correlation, n):
-    """About 95 % of such samples of n pairs would put the correlation between these two numbers.
+    """An interval made in this way holds the true correlation in about 95 of 100 samples of n pairs.
 
     Source: Fisher's z with the variance of Bonett and Wright (2000).
     """
@@ -131,17 +131,20 @@ def band(text, first, last, reach, window):
     return near & (text[1, first:last, None] == text[1, low:high]), low
 
 
-def block(X, Y, text, first, last, reach, noise, k, rate, window):
-    """One step downhill for the centres first … last - 1; X and Y (V, D) are changed in place."""
+def block(X, Y, text, first, last, reach, negatives, k, rate, window):
+    """One step downhill for the centres first … last - 1; X and Y (V, D) are changed in place.
+
+    negatives: (n_noise,), the ids that were drawn from the noise for this block
+    """
     pairs, low = band(text, first, last, reach, window)
     centre, context = text[0, first:last], text[0, low : low + pairs.size(1)]
-    x, y, y_noise, pairs = X[centre], Y[context], Y[noise], pairs.to(X.dtype)
+    x, y, y_noise, pairs = X[centre], Y[context], Y[negatives], pairs.to(X.dtype)
     miss = (torch.sigmoid(x @ y.T) - 1) * pairs * rate  # (T, S)
-    weight = pairs.sum(1, keepdim=True) * (k / len(noise) * rate)
+    weight = pairs.sum(1, keepdim=True) * (k / len(negatives) * rate)
     alarm = torch.sigmoid(x @ y_noise.T) * weight  # (T, n_noise)
     X.index_add_(0, centre, miss @ y + alarm @ y_noise, alpha=-1)
     Y.index_add_(0, context, miss.T @ x, alpha=-1)
-    Y.index_add_(0, noise, alarm.T @ x, alpha=-1)
+    Y.index_add_(0, negatives, alarm.T @ x, alpha=-1)
 
 
 def train_skip_gram(text, counts, seed=0, width=50, window=10, k=5, epochs=5, rate=0.05,
