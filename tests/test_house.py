@@ -218,7 +218,7 @@ def test_a_full_disk_is_known_before_it_is_full(checkout, monkeypatch):
     monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: usage(10**12, 10**12, 3 * 10**8))
     monkeypatch.setattr(setup, "make_venv", lambda *_: pytest.fail("began all the same"))
     with pytest.raises(
-        setup.Stop, match=r"Not enough space in .*été/.venv: .* needs 2.5 GB, 0.3 GB are free. .*COURSE_STATE"
+        setup.Stop, match=r"Not enough space in .*été/.venv: .* needs 3 GB, 0.3 GB are free. .*COURSE_STATE"
     ):
         setup.ready()
 
