@@ -78,6 +78,28 @@ def button(label, tip, **layout):
     return ipywidgets.Button(description=label, tooltip=tip, layout=ipywidgets.Layout(**layout))
 
 
+def text_box(text, label="your text", width=640, label_width=80, wait=True):
+    """A line to type in, `width` pixels wide; where it does not `wait` for Enter, each letter counts."""
+    return ipywidgets.Text(
+        value=text,
+        description=label,
+        continuous_update=not wait,
+        layout=ipywidgets.Layout(width=f"{width}px"),
+        style={"description_width": f"{label_width}px"},
+    )
+
+
+def spoken(words):
+    """Words below a view, which a screen reader says when they change."""
+    return f'<div role="status" aria-live="polite">{html.escape(words)}.</div>'
+
+
+def refresh(image, note, figure, words):
+    """Draw the state anew, and say it in words."""
+    said = words()
+    image.value, note.value = picture(figure, said), spoken(said)
+
+
 # Be the decoder ----------------------------------------------------------------------------------
 
 
@@ -311,13 +333,7 @@ def next_token_bars(model, tokenizer, prompt, n=12, temperature=1.0, k=ALL, p=1.
 
     if ipywidgets is None:
         return Moving(state, figure, words())
-    ask = ipywidgets.Text(
-        value=prompt,
-        description="prompt",
-        continuous_update=False,
-        layout=ipywidgets.Layout(width="560px"),
-        style={"description_width": "110px"},
-    )
+    ask = text_box(prompt, "prompt", width=560, label_width=110)
     counts = sorted({1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100} | ({k} - {ALL}))
     sliders = {
         "temperature": slider(
@@ -334,8 +350,7 @@ def next_token_bars(model, tokenizer, prompt, n=12, temperature=1.0, k=ALL, p=1.
             setattr(state, name, control.value)
         if ask.value != state.prompt:
             state.ask(ask.value)
-        image.value = picture(figure, words())
-        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+        refresh(image, note, figure, words)
 
     def on_reset(_):
         for control, value in zip(sliders.values(), (1.0, ALL, 1.0)):
@@ -412,7 +427,7 @@ def beam_tree(model, tokenizer, prompt, n_new=8, n_beams=4, most_beams=5):
         if here not in drawn:
             drawn[here] = picture(figure, words())
         image.value = drawn[here]
-        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+        note.value = spoken(words())
 
     for control in (width, step):
         control.observe(redraw, names="value")
@@ -430,14 +445,18 @@ class Reading:
     longest = 48  # letters: a picture of more could not be read
 
     def __init__(self, looks, text):
-        self.looks, self.text = looks, text
+        self.looks = looks
+        self.ask(text)
+
+    def ask(self, text):
+        """Take another text; an empty one is read as a space."""
+        self.text = text[: self.longest] or " "
+        self.written, self.weights = self.looks(self.text)
 
     def compute(self):
-        """All that the view shows, as plain data; an empty text is read as a space."""
-        text = self.text[: self.longest] or " "
-        written, weights = self.looks(text)
-        favourites = [text[int(row.argmax())] for row in weights]
-        return {"text": text, "written": written, "weights": weights, "favourites": favourites}
+        """All that the view shows, as plain data."""
+        favourites = [self.text[int(row.argmax())] for row in self.weights]
+        return {"text": self.text, "written": self.written, "weights": self.weights, "favourites": favourites}
 
 
 def reading(looks, text):
@@ -461,22 +480,15 @@ def reading(looks, text):
 
     if ipywidgets is None:
         return Moving(state, figure, words())
-    box = ipywidgets.Text(
-        value=text,
-        description="your text",
-        continuous_update=False,
-        layout=ipywidgets.Layout(width="560px"),
-        style={"description_width": "80px"},
-    )
+    box = text_box(text, width=560)
     image, note = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(_=None):
-        state.text = box.value
-        image.value = picture(figure, words())
-        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+        state.ask(box.value)
+        refresh(image, note, figure, words)
 
     box.observe(redraw, names="value")
-    redraw()
+    refresh(image, note, figure, words)
     view = ipywidgets.VBox([box, image, note])
     return Moving(state, figure, words(), view, {"text": box, "image": image, "note": note})
 
@@ -524,18 +536,13 @@ def tokenizations(tokenizers, text):
 
     if ipywidgets is None:
         return Moving(state, figure, words())
-    box = ipywidgets.Text(
-        value=text,
-        description="your text",
-        layout=ipywidgets.Layout(width="640px"),
-        style={"description_width": "80px"},
-    )
+    box = text_box(text, wait=False)
     strips, note = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(_=None):
         state.text = box.value
         strips.value = strips_html(state.compute())
-        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+        note.value = spoken(words())
 
     box.observe(redraw, names="value")
     redraw()
@@ -591,13 +598,7 @@ def attention_viewer(looks, text, layer=0, head=0, view="map"):
 
     if ipywidgets is None:
         return Moving(state, figure, words())
-    box = ipywidgets.Text(
-        value=text,
-        description="your text",
-        continuous_update=False,
-        layout=ipywidgets.Layout(width="640px"),
-        style={"description_width": "110px"},
-    )
+    box = text_box(text, label_width=110)
     n_layers, n_heads = len(state.weights), len(state.weights[0])
     controls = {
         "layer": slider(ipywidgets.IntSlider, "layer", value=layer, min=0, max=n_layers - 1),
@@ -612,8 +613,7 @@ def attention_viewer(looks, text, layer=0, head=0, view="map"):
             setattr(state, name, control.value)
         if box.value != state.text:
             state.ask(box.value)
-        image.value = picture(figure, words())
-        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+        refresh(image, note, figure, words)
 
     for control in (box, *controls.values()):
         control.observe(redraw, names="value")
@@ -674,21 +674,15 @@ def text_costs(predictors, text):
 
     if ipywidgets is None:
         return Moving(state, figure, words())
-    label = {"description_width": "80px"}
-    box = ipywidgets.Text(
-        value=text,
-        description="your text",
-        continuous_update=False,
-        layout=ipywidgets.Layout(width="640px"),
-        style=label,
-    )
-    who = ipywidgets.Dropdown(options=list(predictors), value=state.name, description="model", style=label)
+    box = text_box(text)
+    who = ipywidgets.Dropdown(options=list(predictors), value=state.name, description="model")
+    who.style.description_width = "80px"
     strip, note = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(_=None):
         state.text, state.name = box.value, who.value
         strip.value = costs_html(state.compute()["tokens"])
-        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+        note.value = spoken(words())
 
     box.observe(redraw, names="value")
     who.observe(redraw, names="value")
@@ -747,19 +741,13 @@ def neighbours(vectors, query, n=10):
 
     if ipywidgets is None:
         return Moving(state, figure, words())
-    box = ipywidgets.Text(
-        value=query,
-        description="word or sum",
-        continuous_update=False,
-        layout=ipywidgets.Layout(width="430px"),
-        style={"description_width": "110px"},
-    )
+    box = text_box(query, "word or sum", width=430, label_width=110)
     image, note = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(_=None):
         state.query = box.value
         image.value = picture(figure, words()) if state.compute()["words"] else ""
-        note.value = f'<div role="status" aria-live="polite">{html.escape(words())}.</div>'
+        note.value = spoken(words())
 
     box.observe(redraw, names="value")
     redraw()
