@@ -15,9 +15,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from utils import data, pages, zoo
+from utils import bench, data, pages, zoo
 from utils.lessons import tokens
 from utils.lessons.tokens import BPE, WordPiece, best_cut, count_words, em_step, expected_pieces, train_bpe
 
@@ -57,15 +57,8 @@ def plain():
 
 def library(texts, n_merges):
     """The library's byte-level BPE trained on texts, and its merges as pairs of ids."""
-    twin = Tokenizer(models.BPE())
-    twin.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    letters = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=256 + n_merges, initial_alphabet=letters, show_progress=False, special_tokens=[]
-    )
-    twin.train_from_iterator(texts, trainer)
-    its = json.loads(twin.to_str())["model"]
-    return twin, [tuple(map(its["vocab"].get, pair)) for pair in its["merges"]]
+    twin = bench.library_bpe(texts, n_merges)
+    return twin, list(map(tuple, bench.library_merges(twin)))
 
 
 def some_texts(seed, n=30, letters="aaabbc  "):
