@@ -19,6 +19,7 @@ from torch import nn
 
 from utils import data
 from utils.course import atomic
+from utils.lessons.bert import BERT
 from utils.lessons.gpt import GPT
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "zoo"
@@ -46,11 +47,6 @@ class LSTM(nn.Module):
     model_type = "lstm"
     make_config = LSTMConfig
     published_config = {"vocab_size": "vocab_size", "n_layers": "n_layers", "d_model": "d_model"}
-    published_names = {}
-    published_transposed = ()
-    published_prefix = ""
-    published_settings = {}
-    published_optional = set()
 
     def __init__(self, config):
         super().__init__()
@@ -70,7 +66,23 @@ class LSTM(nn.Module):
         return self.lstm(self.tokens(ids))[0]
 
 
-FAMILIES = {family.model_type: family for family in (GPT, LSTM)}
+FAMILIES = {family.model_type: family for family in (GPT, BERT, LSTM)}
+PLAIN = {  # what a family says about its published form, where it says nothing
+    "published_classes": {},  # head → the class of transformers that has it; the first is the usual one
+    "published_optional": set(),  # keys of config.json that may be missing
+    "published_settings": {},  # keys of config.json that every model of ours has; others are refused
+    "published_prefix": "",  # what stands before the names of the body where there is a head
+    "published_names": {},  # parts of their names → parts of ours
+    "published_transposed": (),  # our names of matrices that are stored the other way round
+    "published_outside": ("head", "next"),  # our parts that stand outside of the prefix
+    "published_ignored": (),  # ends of names that are stored but not learned
+}
+FREE = ("architectures", "drop", "dropout", "dropout_prob", "dropout_rate")  # settings that change no result
+
+
+def says(family, what):
+    """What `family` (a class or a model) says about its published form, or the plain case."""
+    return getattr(family, f"published_{what}", PLAIN[f"published_{what}"])
 
 
 def translate(name, table):
@@ -122,35 +134,89 @@ def read_config(folder):
     except (KeyError, TypeError):
         known = ", ".join(sorted(FAMILIES))
         raise ZooError(f"{path} names no model_type that the course builds: it builds {known}.") from None
-    needed = family.published_config.keys() - family.published_optional
-    missing = sorted(needed - config.keys())
+    missing = [
+        key for key in family.published_config.keys() - says(family, "optional") if look(config, key) is None
+    ]
     if missing:
         raise ZooError(
-            f"{path} lacks {', '.join(missing)}: it is no whole {config['model_type']} configuration."
+            f"{path} lacks {', '.join(sorted(missing))}: it is no whole {config['model_type']} configuration."
         )
+    for key, ours in says(family, "settings").items():
+        theirs = look(config, key)
+        if theirs is not None and theirs != ours and not key.endswith(FREE):
+            raise ZooError(
+                f"{path}: {key} is {theirs!r}, the course's {family.__name__} has {ours!r} built in."
+            )
     return config, family
+
+
+def look(config, key):
+    """The value under a key of a nested dict, "outer.inner", or None."""
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
+def build(config, family):
+    """The course's model for a `config.json` of transformers, its weights still random."""
+    shape = {ours: look(config, theirs) for theirs, ours in family.published_config.items()}
+    shape = family.make_config(**{ours: value for ours, value in shape.items() if value is not None})
+    classes = says(family, "classes")
+    if not classes:
+        return family(shape)
+    heads = {theirs: head for head, theirs in classes.items()}
+    name = (config.get("architectures") or [next(iter(heads))])[0]
+    if name not in heads:
+        raise ZooError(f"The folder holds a {name}: of this family the course builds {', '.join(heads)}.")
+    return family(shape, head=heads[name])
+
+
+def read_state(path, model):
+    """The tensors of a `model.safetensors`, float32, under our names."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name).float() for name in file.keys()}
+    except FileNotFoundError:
+        raise ZooError(
+            f"{path.parent} has no model.safetensors: only weights in that format are opened."
+        ) from None
+    except SafetensorError as error:
+        raise ZooError(f"{path} is damaged ({error}): download or copy it again.") from None
+    prefix, ignored = says(model, "prefix"), says(model, "ignored")
+    state = {name.removeprefix(prefix): w for name, w in state.items() if not name.endswith(ignored)}
+    if hasattr(model, "from_published"):
+        state = model.from_published(state)
+    state = {ours(name, model): weight for name, weight in state.items()}
+    return {k: w.T if k.endswith(says(model, "transposed")) else w for k, w in state.items()}
+
+
+def ours(name, model):
+    """Our name of a published weight; "gamma" and "beta" are what the oldest files call those of a norm."""
+    name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
+    return translate(name, says(model, "names"))
+
+
+def pieces(name, model):
+    """The names of a weight's pieces where the published file holds queries, keys and values apart, else none."""
+    apart = {ours.rsplit(".")[-1] for ours in says(model, "names").values()} >= set("qkv")
+    return [re.sub(r"\bqkv\.", f"{part}.", name) for part in "qkv"] if apart and "qkv." in name else []
 
 
 def read_weights(folder, model):
     """Fill `model` from the folder's `model.safetensors`: every weight, in its shape, or none at all."""
     path = Path(folder) / "model.safetensors"
-    try:
-        with safe_open(path, framework="pt") as file:
-            published = {
-                name.removeprefix(model.published_prefix): file.get_tensor(name) for name in file.keys()
-            }
-    except FileNotFoundError:
-        raise ZooError(
-            f"{folder} has no model.safetensors: only weights in that format are opened."
-        ) from None
-    except SafetensorError as error:
-        raise ZooError(f"{path} is damaged ({error}): download or copy it again.") from None
-    state = {translate(name, model.published_names): weight.float() for name, weight in published.items()}
-    state = {k: w.T if k.endswith(model.published_transposed) else w for k, w in state.items()}
-    for name, parameter in model.named_parameters():
+    state = read_state(path, model)
+    wanted = dict(model.named_parameters()) | {
+        name: buffer for name, buffer in model.named_buffers() if name in model.state_dict()
+    }
+    for name, parameter in wanted.items():
+        three = pieces(name, model)
+        if three and all(piece in state for piece in three):
+            state[name] = torch.cat([state.pop(piece) for piece in three])
         if name not in state:
+            lacking = next((piece for piece in three if piece not in state), name)
             raise ZooError(
-                f"{path} lacks {translate(name, swapped(model))}: it does not hold the model of config.json."
+                f"{path} lacks {translate(lacking, swapped(model))}: it does not hold the model of config.json."
             )
         if state[name].shape != parameter.shape:
             found, expected = tuple(state[name].shape), tuple(parameter.shape)
@@ -159,15 +225,21 @@ def read_weights(folder, model):
             )
         if not state[name].isfinite().all():
             raise ZooError(f"{path}: {name} holds values that are not numbers: download or copy it again.")
+    extra = sorted(name for name in state.keys() - wanted.keys() if "blocks." in name)
+    if extra:
+        raise ZooError(
+            f"{path} holds {translate(extra[0], swapped(model))}, for which config.json has no place: "
+            "they do not belong together."
+        )
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in wanted.items():
             parameter.copy_(state[name])
     return model
 
 
 def swapped(model):
     """The table of names read backwards: ours → transformers'."""
-    return {ours: theirs for theirs, ours in model.published_names.items()}
+    return {ours: theirs for theirs, ours in says(model, "names").items()}
 
 
 def from_transformers(folder):
@@ -175,32 +247,52 @@ def from_transformers(folder):
 
     Raises ZooError, naming file, key, expected and found, where the folder is not whole; never a partly filled model.
     """
-    config, family = read_config(folder)
-    shape = {ours: config[theirs] for theirs, ours in family.published_config.items() if theirs in config}
-    return read_weights(folder, family(family.make_config(**shape))).eval()
+    return read_weights(folder, build(*read_config(folder))).eval()
 
 
 def published(model):
     """The config (dict) and the state dict under which transformers knows this model."""
     config = {"model_type": model.model_type, "dtype": "float32"}
-    config |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, **model.published_settings}
-    config |= {theirs: getattr(model.config, ours) for theirs, ours in model.published_config.items()}
+    config |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, **says(model, "settings")}
+    if says(model, "classes"):
+        config["architectures"] = [says(model, "classes")[model.kind]]
+    for theirs, name in model.published_config.items():
+        *outer, last = theirs.split(".")
+        place = config
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = getattr(model.config, name)
     table, state = swapped(model), {}
     for name, weight in model.named_parameters():
-        weight = weight.detach().T if name.endswith(model.published_transposed) else weight.detach()
-        state[model.published_prefix + translate(name, table)] = weight.contiguous()
-    return config, state
+        three = pieces(name, model)
+        for piece, part in zip(three or [name], split(model, name, weight.detach(), len(three))):
+            part = part.T if name.endswith(says(model, "transposed")) else part
+            inside = getattr(model, "kind", "") is not None and not name.startswith(says(model, "outside"))
+            state[says(model, "prefix") * inside + translate(piece, table)] = part.contiguous()
+    return config, model.to_published(state) if hasattr(model, "to_published") else state
+
+
+def split(model, name, weight, n):
+    """The rows of a fused matrix that are its queries, keys and values, where they are stored apart."""
+    if not n:
+        return [weight]
+    layer = model.get_submodule(name.rsplit(".", 2)[0])
+    return weight.split(getattr(layer, "sizes", [len(weight) // n] * n))
 
 
 def to_transformers(model):
-    """transformers' own model with the weights of ours (GPT only): the twin of every proof."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """transformers' own model with the weights of ours: the twin of every proof."""
+    import transformers
 
     config, state = published(model)
     settings = {k: v for k, v in config.items() if k not in ("model_type", "architectures", "dtype")}
-    twin = AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings))
-    missing, unexpected = twin.load_state_dict(state, strict=False)
-    assert set(missing) <= {"lm_head.weight"} and not unexpected, (missing, unexpected)
+    shape = transformers.AutoConfig.for_model(config["model_type"], **settings)
+    twin = getattr(transformers, config["architectures"][0])(shape)
+    twin.load_state_dict(state, strict=False)
+    theirs = twin.state_dict(keep_vars=True)
+    filled = {theirs[name].data_ptr() for name in state}  # KeyError: a name that transformers does not know
+    empty = [name for name, w in theirs.items() if w.requires_grad and w.data_ptr() not in filled]
+    assert not empty, f"transformers has {empty}, which we do not"
     return twin.eval()
 
 

@@ -86,10 +86,12 @@ class GPT(Stack):
 
     make_block = GPTBlock
 
-    def __init__(self, config):
+    def __init__(self, config, head="language"):
         super().__init__(config)
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.head.weight = self.tokens.weight
+        self.kind, self.head = head, None
+        if head:
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+            self.head.weight = self.tokens.weight
         initialise(self)
 
     def make_inputs(self, config):
@@ -97,8 +99,9 @@ class GPT(Stack):
         self.positions = nn.Embedding(config.n_positions, config.d_model)
 
     def forward(self, ids, mask=None, positions=None, cache=None):
-        """ids: (B, T) → logits (B, T, V). For `mask`, `positions` and `cache` see `hidden`."""
-        return self.head(self.hidden(ids, mask, positions, cache))
+        """ids: (B, T) → logits (B, T, V), or states where there is no head. For `mask`, `positions` and `cache` see `hidden`."""
+        states = self.hidden(ids, mask, positions, cache)
+        return self.head(states) if self.head else states
 
 
 def initialise(model):
@@ -169,10 +172,11 @@ GPT.published_names = {
 GPT.published_transposed = ("qkv.weight", "out.weight", "up.weight", "down.weight")
 
 
+GPT.published_classes = {"language": "GPT2LMHeadModel", None: "GPT2Model"}
+GPT.published_ignored = (".attn.bias", ".attn.masked_bias")
 GPT.published_prefix = "transformer."
 GPT.published_optional = {"layer_norm_epsilon"}
 GPT.published_settings = {
-    "architectures": ["GPT2LMHeadModel"],
     "activation_function": "gelu_new",
     "tie_word_embeddings": True,
     "attn_pdrop": 0.0,

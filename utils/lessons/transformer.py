@@ -35,8 +35,11 @@ class FeedForward(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.up = nn.Linear(config.d_model, 4 * config.d_model, bias=self.bias)
-        self.down = nn.Linear(4 * config.d_model, config.d_model, bias=self.bias)
+        D, M = config.d_model, self.width(config)
+        self.up, self.down = nn.Linear(D, M, bias=self.bias), nn.Linear(M, D, bias=self.bias)
+
+    def width(self, config):
+        return 4 * config.d_model
 
     def forward(self, x):
         return self.down(self.bend(self.up(x)))

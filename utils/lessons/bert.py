@@ -1,0 +1,180 @@
+"""The code of lesson 09_bert, for the pages after it.
+
+Made from the cells tagged `export` of notebooks/09_bert.ipynb.
+Never edit: change the page, then `make made`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from utils.lessons.transformer import Block, Config, FeedForward, Stack
+
+
+@dataclass(frozen=True)
+class BertConfig(Config):
+    """The shape of a BERT; the defaults are the zoo's."""
+
+    vocab_size: int = 6144
+    n_positions: int = 128
+    n_layers: int = 4
+    n_heads: int = 5
+    d_model: int = 160
+    norm_eps: float = 1e-12
+    d_ff: int = 640
+    n_segments: int = 2
+    pad: int = 0
+
+
+class BertFeedForward(FeedForward):
+    """The net of a block with the exact GELU (Hendrycks and Gimpel 2016)."""
+
+    bend = staticmethod(F.gelu)
+
+    def width(self, config):
+        return config.d_ff
+
+
+class BertBlock(Block):
+    """A post-norm block that sees the whole text (Devlin et al. 2019, section 3)."""
+
+    make_feed_forward, norm_first = BertFeedForward, False
+
+
+class BertInputs(nn.Module):
+    """Token, position and segment embeddings, added and normed (Devlin et al. 2019, figure 2)."""
+
+    def __init__(self, config):
+        super().__init__()
+        D = self.size(config)
+        self.tokens, self.positions = nn.Embedding(config.vocab_size, D), nn.Embedding(config.n_positions, D)
+        if config.n_segments:
+            self.segments = nn.Embedding(config.n_segments, D)
+        self.norm = nn.LayerNorm(D, eps=config.norm_eps)
+
+    def size(self, config):
+        return config.d_model
+
+    def places(self, ids):
+        """Which row of the position table each of ids (B, T) gets; (T,) or (B, T)."""
+        return torch.arange(ids.size(1), device=ids.device)
+
+    def forward(self, ids, segments=None):
+        """ids, segments: (B, T) → (B, T, D)"""
+        x = self.tokens(ids) + self.positions(self.places(ids))
+        if hasattr(self, "segments"):
+            x = x + self.segments(torch.zeros_like(ids) if segments is None else segments)
+        return self.norm(x)
+
+
+class MaskedHead(nn.Module):
+    """States (B, T, D) → logits (B, T, V): dense, GELU, norm, then the embedding table read backwards."""
+
+    bend = staticmethod(F.gelu)
+
+    def __init__(self, config, tokens):
+        super().__init__()
+        E = tokens.weight.size(1)
+        self.dense, self.norm = nn.Linear(config.d_model, E), nn.LayerNorm(E, eps=config.norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.weight = tokens.weight
+
+    def forward(self, states):
+        return F.linear(self.norm(self.bend(self.dense(states))), self.weight, self.bias)
+
+
+class Pooler(nn.Module):
+    """The state of the first token through one layer and tanh, (B, D)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.d_model, config.d_model)
+
+    def forward(self, states):
+        return self.dense(states[:, 0]).tanh()
+
+
+class BERT(Stack):
+    """BERT: an encoder that fills blanks and judges pairs. Source: Devlin et al. 2019, section 3.
+
+    head: None for the bare encoder with its pooler, "masked" to fill blanks, "pretraining" for both tasks
+    """
+
+    make_block, make_embeddings, make_masked, make_pooler = BertBlock, BertInputs, MaskedHead, Pooler
+
+    def __init__(self, config, head=None):
+        super().__init__(config)
+        self.kind, self.head, self.pooler, self.next = head, None, None, None
+        if head in ("masked", "pretraining"):
+            self.head = self.make_masked(config, self.inputs.tokens)
+        if head in (None, "pretraining") and self.make_pooler:
+            self.pooler = self.make_pooler(config)
+        if head == "pretraining":
+            self.next = nn.Linear(config.d_model, 2)
+        initialise(self)
+
+    def make_inputs(self, config):
+        self.inputs = self.make_embeddings(config)
+
+    def hidden(self, ids, mask=None, segments=None):
+        """The states of the last layer, (B, T, D), for ids (B, T); mask (B, T), True = a real token."""
+        looks = None if mask is None else mask[:, None, None]
+        return self.run(self.inputs(ids, segments), mask=looks)
+
+    def forward(self, ids, mask=None, segments=None):
+        """ids: (B, T) → logits (B, T, V) where there is a head, else states (B, T, D)."""
+        states = self.hidden(ids, mask, segments)
+        return self.head(states) if self.head else states
+
+
+def initialise(model, std=0.02):
+    """BERT's start: every matrix and table normal(0, std), every bias 0, every norm 1."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() >= 2:
+            nn.init.normal_(parameter, std=std)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+
+
+BERT.model_type, BERT.make_config = "bert", BertConfig
+BERT.published_classes = {None: "BertModel", "masked": "BertForMaskedLM", "pretraining": "BertForPreTraining"}
+BERT.published_config = {
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "n_positions",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "hidden_size": "d_model",
+    "intermediate_size": "d_ff",
+    "type_vocab_size": "n_segments",
+    "layer_norm_eps": "norm_eps",
+    "pad_token_id": "pad",
+}
+BERT.published_optional = {"type_vocab_size", "layer_norm_eps", "pad_token_id"}
+BERT.published_settings = {
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+BERT.published_prefix = "bert."
+BERT.published_names = {
+    "embeddings.word_embeddings": "inputs.tokens",
+    "embeddings.position_embeddings": "inputs.positions",
+    "embeddings.token_type_embeddings": "inputs.segments",
+    "embeddings.LayerNorm": "inputs.norm",
+    "encoder.layer": "blocks",
+    "attention.self.query": "attention.q",
+    "attention.self.key": "attention.k",
+    "attention.self.value": "attention.v",
+    "attention.output.dense": "attention.out",
+    "attention.output.LayerNorm": "norm_1",
+    "intermediate.dense": "feed_forward.up",
+    "output.dense": "feed_forward.down",
+    "output.LayerNorm": "norm_2",
+    "cls.predictions.transform.dense": "head.dense",
+    "cls.predictions.transform.LayerNorm": "head.norm",
+    "cls.predictions.bias": "head.bias",
+    "cls.seq_relationship": "next",
+}
