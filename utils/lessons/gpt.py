@@ -99,7 +99,7 @@ class GPT(Stack):
         self.positions = nn.Embedding(config.n_positions, config.d_model)
 
     def forward(self, ids, mask=None, positions=None, cache=None):
-        """ids: (B, T) → logits (B, T, V), or states where there is no head. For `mask`, `positions` and `cache` see `hidden`."""
+        """ids: (B, T) → logits (B, T, V), or states where there is no head; for the rest see `hidden`."""
         states = self.hidden(ids, mask, positions, cache)
         return self.head(states) if self.head else states
 
