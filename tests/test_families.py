@@ -190,45 +190,33 @@ def test_a_setting_that_is_not_built_is_refused(name, tmp_path):
         zoo.from_transformers(tmp_path)
 
 
-WORDPIECE = {"vocab_size": 30522, "n_positions": 512}
-BERT_BASE = WORDPIECE | {"n_layers": 12, "n_heads": 12, "d_model": 768, "d_ff": 3072}
-BERT_LARGE = WORDPIECE | {"n_layers": 24, "n_heads": 16, "d_model": 1024, "d_ff": 4096}
-GPT2 = {"vocab_size": 50257, "n_positions": 1024, "n_layers": 12, "n_heads": 12, "d_model": 768}
+def sized(n_layers, n_heads, d_model, **more):
+    """The fields of a config that every family has."""
+    return {"n_layers": n_layers, "n_heads": n_heads, "d_model": d_model, **more}
+
+
+def bert_sized(n_layers, n_heads, d_model):
+    return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=30522, n_positions=512)
+
+
+def gpt2_sized(n_layers, n_heads, d_model):
+    return sized(n_layers, n_heads, d_model, vocab_size=50257, n_positions=1024)
+
 
 COUNTS = {  # name: (model_type, head, our config's fields, the parameters of the published model)
-    "BERT-tiny": (
-        "bert",
-        None,
-        BERT_BASE | {"n_layers": 2, "n_heads": 2, "d_model": 128, "d_ff": 512},
-        4_385_920,
-    ),
-    "BERT-mini": (
-        "bert",
-        None,
-        BERT_BASE | {"n_layers": 4, "n_heads": 4, "d_model": 256, "d_ff": 1024},
-        11_170_560,
-    ),
-    "BERT-small": (
-        "bert",
-        None,
-        BERT_BASE | {"n_layers": 4, "n_heads": 8, "d_model": 512, "d_ff": 2048},
-        28_763_648,
-    ),
-    "BERT-base": ("bert", None, BERT_BASE, 109_482_240),
-    "BERT-base, masked": ("bert", "masked", BERT_BASE, 109_514_298),
-    "BERT-base, pretraining": ("bert", "pretraining", BERT_BASE, 110_106_428),
-    "BERT-large": ("bert", None, BERT_LARGE, 335_141_888),
-    "BERT-large, pretraining": ("bert", "pretraining", BERT_LARGE, 336_226_108),
-    "GPT-2": ("gpt2", "language", GPT2, 124_439_808),
-    "GPT-2 medium": (
-        "gpt2",
-        "language",
-        GPT2 | {"n_layers": 24, "n_heads": 16, "d_model": 1024},
-        354_823_168,
-    ),
-    "GPT-2 large": ("gpt2", "language", GPT2 | {"n_layers": 36, "n_heads": 20, "d_model": 1280}, 774_030_080),
-    "GPT-2 XL": ("gpt2", "language", GPT2 | {"n_layers": 48, "n_heads": 25, "d_model": 1600}, 1_557_611_200),
-    "DistilGPT-2": ("gpt2", "language", GPT2 | {"n_layers": 6}, 81_912_576),
+    "BERT-tiny": ("bert", None, bert_sized(2, 2, 128), 4_385_920),
+    "BERT-mini": ("bert", None, bert_sized(4, 4, 256), 11_170_560),
+    "BERT-small": ("bert", None, bert_sized(4, 8, 512), 28_763_648),
+    "BERT-base": ("bert", None, bert_sized(12, 12, 768), 109_482_240),
+    "BERT-base, masked": ("bert", "masked", bert_sized(12, 12, 768), 109_514_298),
+    "BERT-base, pretraining": ("bert", "pretraining", bert_sized(12, 12, 768), 110_106_428),
+    "BERT-large": ("bert", None, bert_sized(24, 16, 1024), 335_141_888),
+    "BERT-large, pretraining": ("bert", "pretraining", bert_sized(24, 16, 1024), 336_226_108),
+    "GPT-2": ("gpt2", "language", gpt2_sized(12, 12, 768), 124_439_808),
+    "GPT-2 medium": ("gpt2", "language", gpt2_sized(24, 16, 1024), 354_823_168),
+    "GPT-2 large": ("gpt2", "language", gpt2_sized(36, 20, 1280), 774_030_080),
+    "GPT-2 XL": ("gpt2", "language", gpt2_sized(48, 25, 1600), 1_557_611_200),
+    "DistilGPT-2": ("gpt2", "language", gpt2_sized(6, 12, 768), 81_912_576),
 }
 
 
