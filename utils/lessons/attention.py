@@ -86,9 +86,13 @@ class Attention(Heads):
         is_causal = mask is None and self.is_causal and T > 1
         if is_causal and T < S:  # what is in a cache stands before the queries
             mask, is_causal = causal_mask(T, S, q.device), False
-        if is_causal and q.requires_grad and q.dtype == torch.bfloat16 and not q.is_cuda:
-            future = torch.full((T, T), -math.inf, dtype=q.dtype).triu(1)  # added, it costs no way back
-            return (q / math.sqrt(q.size(-1)) @ k.transpose(-2, -1) + future).softmax(-1) @ v
+        if q.requires_grad and q.dtype == torch.bfloat16 and not q.is_cuda:  # the kernel learns slowly
+            scores = q / math.sqrt(q.size(-1)) @ k.transpose(-2, -1)
+            if is_causal:
+                mask = torch.ones(T, T, dtype=torch.bool).tril()
+            if mask is not None:
+                scores = scores + torch.zeros(mask.shape, dtype=q.dtype).masked_fill(~mask, -math.inf)
+            return scores.softmax(-1) @ v
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
 
     def forward(self, x, mask=None, memory=None, positions=None, cache=None, layer=0):
