@@ -50,6 +50,37 @@ def bert_shape(rng):
     }
 
 
+def roberta_shape(rng):
+    pad = pick(rng, 0, 1)
+    return bert_shape(rng) | {
+        "pad_token_id": pad,
+        "type_vocab_size": pick(rng, 1, 2),
+        "max_position_embeddings": T + pad + pick(rng, 1, 4),
+    }
+
+
+def albert_shape(rng):
+    return bert_shape(rng) | {"embedding_size": pick(rng, 5, 8, 12)}
+
+
+def electra_shape(rng):
+    shape = bert_shape(rng)
+    return shape | {"embedding_size": pick(rng, 5, 8, shape["hidden_size"])}
+
+
+def distilbert_shape(rng):
+    shape = bert_shape(rng)
+    names = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
+    names |= {"intermediate_size": "hidden_dim"}
+    return {names.get(key, key): value for key, value in shape.items()}
+
+
+def xlnet_shape(rng):
+    heads, width, layers = widths(rng)
+    d_inner = pick(rng, 7, 32, 4 * width)
+    return {"vocab_size": 50, "d_model": width, "n_layer": layers, "n_head": heads, "d_inner": d_inner}
+
+
 def gpt2_shape(rng):
     heads, width, layers = widths(rng)
     return {"vocab_size": 50, "n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": 19}
@@ -65,6 +96,31 @@ FAMILIES = {
         transformers.BertConfig,
         bert_shape,
         (transformers.BertModel, transformers.BertForMaskedLM, transformers.BertForPreTraining),
+    ),
+    "roberta": Family(
+        transformers.RobertaConfig,
+        roberta_shape,
+        (transformers.RobertaModel, transformers.RobertaForMaskedLM),
+    ),
+    "albert": Family(
+        transformers.AlbertConfig,
+        albert_shape,
+        (transformers.AlbertModel, transformers.AlbertForMaskedLM, transformers.AlbertForPreTraining),
+    ),
+    "distilbert": Family(
+        transformers.DistilBertConfig,
+        distilbert_shape,
+        (transformers.DistilBertModel, transformers.DistilBertForMaskedLM),
+    ),
+    "electra": Family(
+        transformers.ElectraConfig,
+        electra_shape,
+        (transformers.ElectraModel, transformers.ElectraForPreTraining, transformers.ElectraForMaskedLM),
+    ),
+    "xlnet": Family(
+        transformers.XLNetConfig,
+        xlnet_shape,
+        (transformers.XLNetLMHeadModel, transformers.XLNetModel),
     ),
     "gpt2": Family(
         transformers.GPT2Config,
@@ -113,7 +169,7 @@ def their_states(output):
 def watch(model):
     """A list that fills with what each block of `model` returns."""
     seen = []
-    for block in getattr(model, "watched", None) or model.blocks:
+    for block in dict.fromkeys(getattr(model, "watched", None) or model.blocks):  # one may stand for all
         block.register_forward_hook(lambda module, args, result: seen.append(result))
     return seen
 
@@ -181,7 +237,9 @@ def test_a_setting_that_is_not_built_is_refused(name, tmp_path):
     opened(draw(FAMILIES[name], 0)[0], tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
-    key = next(key for key in ("hidden_act", "activation_function") if key in config)
+    key = next(
+        key for key in ("hidden_act", "activation_function", "ff_activation", "activation") if key in config
+    )
     path.write_text(json.dumps(config | {key: "mish"}))
     with pytest.raises(zoo.ZooError, match=f"{key} is 'mish'"):
         zoo.from_transformers(tmp_path)
@@ -203,6 +261,23 @@ def gpt2_sized(n_layers, n_heads, d_model):
     return sized(n_layers, n_heads, d_model, vocab_size=50257, n_positions=1024)
 
 
+def roberta_sized(n_layers, n_heads, d_model):
+    return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=50265, n_positions=514)
+
+
+def albert_sized(n_layers, n_heads, d_model):
+    sizes = sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=30000, n_positions=512)
+    return sizes | {"d_embedding": 128}
+
+
+def electra_sized(n_layers, n_heads, d_model, d_embedding):
+    return bert_sized(n_layers, n_heads, d_model) | {"d_embedding": d_embedding}
+
+
+def xlnet_sized(n_layers, n_heads, d_model):
+    return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=32000)
+
+
 COUNTS = {  # name: (model_type, head, our config's fields, the parameters of the published model)
     "BERT-tiny": ("bert", None, bert_sized(2, 2, 128), 4_385_920),
     "BERT-mini": ("bert", None, bert_sized(4, 4, 256), 11_170_560),
@@ -212,6 +287,28 @@ COUNTS = {  # name: (model_type, head, our config's fields, the parameters of th
     "BERT-base, pretraining": ("bert", "pretraining", bert_sized(12, 12, 768), 110_106_428),
     "BERT-large": ("bert", None, bert_sized(24, 16, 1024), 335_141_888),
     "BERT-large, pretraining": ("bert", "pretraining", bert_sized(24, 16, 1024), 336_226_108),
+    "RoBERTa-base": ("roberta", None, roberta_sized(12, 12, 768), 124_645_632),
+    "RoBERTa-large": ("roberta", None, roberta_sized(24, 16, 1024), 355_359_744),
+    "RoBERTa-base, masked": ("roberta", "masked", roberta_sized(12, 12, 768), 124_697_433),
+    "RoBERTa-large, masked": ("roberta", "masked", roberta_sized(24, 16, 1024), 355_412_057),
+    "DistilRoBERTa": ("roberta", None, roberta_sized(6, 12, 768), 82_118_400),
+    "DistilBERT": ("distilbert", None, bert_sized(6, 12, 768), 66_362_880),
+    "DistilBERT, masked": ("distilbert", "masked", bert_sized(6, 12, 768), 66_985_530),
+    "ALBERT-base": ("albert", None, albert_sized(12, 12, 768), 11_683_584),
+    "ALBERT-large": ("albert", None, albert_sized(24, 16, 1024), 17_683_968),
+    "ALBERT-xlarge": ("albert", None, albert_sized(24, 16, 2048), 58_724_864),
+    "ALBERT-xxlarge": ("albert", None, albert_sized(12, 64, 4096), 222_595_584),
+    "ALBERT-base, masked": ("albert", "masked", albert_sized(12, 12, 768), 11_221_680),
+    "ELECTRA-small": ("electra", None, electra_sized(12, 4, 256, 128), 13_483_008),
+    "ELECTRA-small, replaced": ("electra", "replaced", electra_sized(12, 4, 256, 128), 13_549_057),
+    "ELECTRA-small, generator": ("electra", "masked", electra_sized(12, 4, 256, 128), 13_546_682),
+    "ELECTRA-base": ("electra", None, electra_sized(12, 12, 768, 768), 108_891_648),
+    "ELECTRA-base, replaced": ("electra", "replaced", electra_sized(12, 12, 768, 768), 109_483_009),
+    "ELECTRA-base, generator": ("electra", "masked", electra_sized(12, 4, 256, 768), 33_740_602),
+    "ELECTRA-large, generator": ("electra", "masked", electra_sized(24, 4, 256, 1024), 51_295_290),
+    "ELECTRA-large, replaced": ("electra", "replaced", electra_sized(24, 16, 1024, 1024), 335_142_913),
+    "XLNet-base": ("xlnet", None, xlnet_sized(12, 12, 768), 116_718_336),
+    "XLNet-large": ("xlnet", None, xlnet_sized(24, 16, 1024), 360_268_800),
     "GPT-2": ("gpt2", "language", gpt2_sized(12, 12, 768), 124_439_808),
     "GPT-2 medium": ("gpt2", "language", gpt2_sized(24, 16, 1024), 354_823_168),
     "GPT-2 large": ("gpt2", "language", gpt2_sized(36, 20, 1280), 774_030_080),
