@@ -55,6 +55,67 @@ def gpt2_shape(rng):
     return {"vocab_size": 50, "n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": 19}
 
 
+def llama_shape(rng, odd_heads=True):
+    groups, shared, layers = pick(rng, 1, 2, 3), pick(rng, 1, 2, 4), pick(rng, 1, 2, 3)
+    heads = groups * shared
+    return {
+        "vocab_size": pick(rng, 23, 50, 97),
+        "hidden_size": heads * pick(rng, 3, 4, 7),
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "intermediate_size": pick(rng, 7, 32, 45),
+        "max_position_embeddings": 64,
+        "tie_word_embeddings": pick(rng, True, False),
+        "rms_norm_eps": pick(rng, 1e-5, 1e-6),
+        "pad_token_id": 0,
+    } | ({"head_dim": pick(rng, 2, 6, 8, 16)} if odd_heads else {})
+
+
+def llama3_shape(rng):
+    """With and without the way of Llama 3.1 to longer texts."""
+    longer = {
+        "rope_type": "llama3",
+        "rope_theta": 500.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    }
+    rope = pick(rng, {"rope_type": "default", "rope_theta": pick(rng, 100.0, 10_000.0)}, longer)
+    return llama_shape(rng) | {"rope_parameters": rope}
+
+
+def olmo2_shape(rng):
+    shape = llama_shape(rng, odd_heads=False)
+    return shape | {"hidden_size": shape["num_attention_heads"] * pick(rng, 2, 6, 8)}
+
+
+def gemma2_shape(rng):
+    return llama_shape(rng) | {
+        "sliding_window": pick(rng, 2, 4, 64),
+        "query_pre_attn_scalar": pick(rng, 5, 16),
+        "attn_logit_softcapping": pick(rng, None, 2.0, 50.0),
+        "final_logit_softcapping": pick(rng, None, 3.0, 30.0),
+    }
+
+
+def llama4_shape(rng):
+    shape = llama_shape(rng)
+    experts = pick(rng, 2, 3, 5)
+    return shape | {
+        "intermediate_size_mlp": pick(rng, 9, 32),
+        "num_local_experts": experts,
+        "num_experts_per_tok": pick(rng, 1, min(2, experts)),
+        "interleave_moe_layer_step": pick(rng, 1, 2),
+        "no_rope_layer_interval": pick(rng, 2, 4),
+        "attention_chunk_size": pick(rng, 3, 4, 64),
+        "use_qk_norm": pick(rng, True, False),
+        "attn_temperature_tuning": pick(rng, True, False),
+        "floor_scale": 4,
+    }
+
+
 def count(ids, mask):
     """GPT-2 in transformers counts the padding too unless it is told the places."""
     return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
@@ -71,6 +132,20 @@ FAMILIES = {
         gpt2_shape,
         (transformers.GPT2LMHeadModel, transformers.GPT2Model),
         inputs=count,
+    ),
+    "llama": Family(
+        transformers.LlamaConfig, llama3_shape, (transformers.LlamaForCausalLM, transformers.LlamaModel)
+    ),
+    "gemma2": Family(
+        transformers.Gemma2Config, gemma2_shape, (transformers.Gemma2ForCausalLM, transformers.Gemma2Model)
+    ),
+    "olmo2": Family(
+        transformers.Olmo2Config, olmo2_shape, (transformers.Olmo2ForCausalLM, transformers.Olmo2Model)
+    ),
+    "llama4_text": Family(
+        transformers.Llama4TextConfig,
+        llama4_shape,
+        (transformers.Llama4ForCausalLM, transformers.Llama4TextModel),
     ),
 }
 
@@ -181,7 +256,7 @@ def test_a_setting_that_is_not_built_is_refused(name, tmp_path):
     opened(draw(FAMILIES[name], 0)[0], tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
-    key = next(key for key in ("hidden_act", "activation_function") if key in config)
+    key = next(key for key in ("hidden_act", "hidden_activation", "activation_function") if key in config)
     path.write_text(json.dumps(config | {key: "mish"}))
     with pytest.raises(zoo.ZooError, match=f"{key} is 'mish'"):
         zoo.from_transformers(tmp_path)
