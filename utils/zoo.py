@@ -21,7 +21,7 @@ from utils import data
 from utils.course import atomic
 from utils.lessons.bert import BERT
 from utils.lessons.gpt import GPT
-from utils.lessons.modern_decoders import Gemma2, Llama4, LLaMA, OLMo2
+from utils.lessons.modern_decoders import Gemma2, LLaMA, Llama4, OLMo2
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "zoo"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
