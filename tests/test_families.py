@@ -263,3 +263,43 @@ def test_a_setting_that_is_not_built_is_refused(name, tmp_path):
     path.write_text(json.dumps(config | {"architectures": ["ForSomethingElse"]}))
     with pytest.raises(zoo.ZooError, match="holds a ForSomethingElse"):
         zoo.from_transformers(tmp_path)
+
+
+def sized(n_layers, n_heads, d_model, **more):
+    """The fields of a config that every family has."""
+    return {"n_layers": n_layers, "n_heads": n_heads, "d_model": d_model, **more}
+
+
+def bert_sized(n_layers, n_heads, d_model):
+    return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=30522, n_positions=512)
+
+
+def gpt2_sized(n_layers, n_heads, d_model):
+    return sized(n_layers, n_heads, d_model, vocab_size=50257, n_positions=1024)
+
+
+COUNTS = {  # name: (model_type, head, our config's fields, the parameters of the published model)
+    "BERT-tiny": ("bert", None, bert_sized(2, 2, 128), 4_385_920),
+    "BERT-mini": ("bert", None, bert_sized(4, 4, 256), 11_170_560),
+    "BERT-small": ("bert", None, bert_sized(4, 8, 512), 28_763_648),
+    "BERT-base": ("bert", None, bert_sized(12, 12, 768), 109_482_240),
+    "BERT-base, masked": ("bert", "masked", bert_sized(12, 12, 768), 109_514_298),
+    "BERT-base, pretraining": ("bert", "pretraining", bert_sized(12, 12, 768), 110_106_428),
+    "BERT-large": ("bert", None, bert_sized(24, 16, 1024), 335_141_888),
+    "BERT-large, pretraining": ("bert", "pretraining", bert_sized(24, 16, 1024), 336_226_108),
+    "GPT-2": ("gpt2", "language", gpt2_sized(12, 12, 768), 124_439_808),
+    "GPT-2 medium": ("gpt2", "language", gpt2_sized(24, 16, 1024), 354_823_168),
+    "GPT-2 large": ("gpt2", "language", gpt2_sized(36, 20, 1280), 774_030_080),
+    "GPT-2 XL": ("gpt2", "language", gpt2_sized(48, 25, 1600), 1_557_611_200),
+    "DistilGPT-2": ("gpt2", "language", gpt2_sized(6, 12, 768), 81_912_576),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_published_model_has_as_many_parameters(name):
+    """Counted on the meta device: shapes without numbers."""
+    model_type, head, shape, expected = COUNTS[name]
+    family = zoo.FAMILIES[model_type]
+    with torch.device("meta"):
+        model = family(family.make_config(**shape), head=head)
+    assert sum(p.numel() for p in model.parameters()) == expected
