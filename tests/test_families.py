@@ -215,6 +215,28 @@ def test_a_random_model_gives_the_same_numbers(name, seed, tmp_path):
         seen.clear()
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if hasattr(zoo.FAMILIES[name], "new_cache")])
+def test_a_decoder_with_a_cache_gives_the_same_numbers(name, seed, tmp_path):
+    """A prompt, four single tokens and the rest at once, against transformers over the whole text."""
+    family = FAMILIES[name]
+    theirs, rng = draw(family, seed)
+    model = opened(theirs, tmp_path)
+    ids = torch.randint(3, theirs.config.vocab_size, (B, T), generator=rng)
+    for mask in (None, paddings(left=True)[-1]):
+        real = torch.ones(B, T, dtype=torch.bool) if mask is None else mask
+        more = family.inputs(ids, real) if family.inputs else {}
+        cache, steps, begin = model.new_cache(B, T), [], 0
+        with torch.no_grad():
+            for end in (4, 5, 6, 7, 8, T):
+                seen = None if mask is None else mask[:, :end]
+                steps.append(model(ids[:, begin:end], seen, cache=cache))
+                begin = end
+            expected = their_states(theirs(input_ids=ids, attention_mask=real.long(), **more))
+        assert cache.length == T
+        close(torch.cat(steps, dim=1)[real], expected[real], family.tolerance)
+
+
 def close(found, expected, tolerance):
     """Equal up to the rounding of float32: relative to the largest value, where that is above 1."""
     gap = (found - expected).abs().max() / expected.abs().max().clamp(min=1)
@@ -278,6 +300,16 @@ def gpt2_sized(n_layers, n_heads, d_model):
     return sized(n_layers, n_heads, d_model, vocab_size=50257, n_positions=1024)
 
 
+def llama_sized(n_layers, n_heads, d_model, d_ff, vocab_size=32_000, tied=False, **more):
+    shape = {"n_layers": n_layers, "n_heads": n_heads, "d_model": d_model, "d_ff": d_ff}
+    return shape | {"vocab_size": vocab_size, "tied": tied} | more
+
+
+def gemma2_sized(n_layers, n_heads, d_model, d_ff, d_head):
+    heads = {"n_kv_heads": n_heads // 2, "d_head": d_head}
+    return llama_sized(n_layers, n_heads, d_model, d_ff, 256_000, True, **heads)
+
+
 COUNTS = {  # name: (model_type, head, our config's fields, the parameters of the published model)
     "BERT-tiny": ("bert", None, bert_sized(2, 2, 128), 4_385_920),
     "BERT-mini": ("bert", None, bert_sized(4, 4, 256), 11_170_560),
@@ -292,6 +324,19 @@ COUNTS = {  # name: (model_type, head, our config's fields, the parameters of th
     "GPT-2 large": ("gpt2", "language", gpt2_sized(36, 20, 1280), 774_030_080),
     "GPT-2 XL": ("gpt2", "language", gpt2_sized(48, 25, 1600), 1_557_611_200),
     "DistilGPT-2": ("gpt2", "language", gpt2_sized(6, 12, 768), 81_912_576),
+    "LLaMA 7B": ("llama", "language", llama_sized(32, 32, 4096, 11_008), 6_738_415_616),
+    "LLaMA 13B": ("llama", "language", llama_sized(40, 40, 5120, 13_824), 13_015_864_320),
+    "LLaMA 33B": ("llama", "language", llama_sized(60, 52, 6656, 17_920), 32_528_943_616),
+    "LLaMA 65B": ("llama", "language", llama_sized(80, 64, 8192, 22_016), 65_285_660_672),
+    "Llama 2 70B": ("llama", "language", llama_sized(80, 64, 8192, 28_672, n_kv_heads=8), 68_976_648_192),
+    "Llama 3 8B": ("llama", "language", llama_sized(32, 32, 4096, 14_336, 128_256, n_kv_heads=8), 8_030_261_248),
+    "TinyLlama 1.1B": ("llama", "language", llama_sized(22, 32, 2048, 5632, n_kv_heads=4), 1_100_048_384),
+    "Gemma 2 2B": ("gemma2", "language", gemma2_sized(26, 8, 2304, 9216, 256), 2_614_341_888),
+    "Gemma 2 9B": ("gemma2", "language", gemma2_sized(42, 16, 3584, 14_336, 256), 9_241_705_984),
+    "Gemma 2 27B": ("gemma2", "language", gemma2_sized(46, 32, 4608, 36_864, 128), 27_227_128_320),
+    "OLMo 2 1B": ("olmo2", "language", llama_sized(16, 16, 2048, 8192, 100_352), 1_484_916_736),
+    "OLMo 2 7B": ("olmo2", "language", llama_sized(32, 32, 4096, 11_008, 100_352), 7_298_617_344),
+    "OLMo 2 13B": ("olmo2", "language", llama_sized(40, 40, 5120, 13_824, 100_352), 13_716_198_400),
 }
 
 
