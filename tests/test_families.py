@@ -86,6 +86,67 @@ def gpt2_shape(rng):
     return {"vocab_size": 50, "n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": 19}
 
 
+def llama_shape(rng, odd_heads=True):
+    groups, shared, layers = pick(rng, 1, 2, 3), pick(rng, 1, 2, 4), pick(rng, 1, 2, 3)
+    heads = groups * shared
+    return {
+        "vocab_size": pick(rng, 23, 50, 97),
+        "hidden_size": heads * pick(rng, 3, 4, 7),
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "intermediate_size": pick(rng, 7, 32, 45),
+        "max_position_embeddings": 64,
+        "tie_word_embeddings": pick(rng, True, False),
+        "rms_norm_eps": pick(rng, 1e-5, 1e-6),
+        "pad_token_id": 0,
+    } | ({"head_dim": pick(rng, 2, 6, 8, 16)} if odd_heads else {})
+
+
+def llama3_shape(rng):
+    """With and without the way of Llama 3.1 to longer texts."""
+    longer = {
+        "rope_type": "llama3",
+        "rope_theta": 500.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    }
+    rope = pick(rng, {"rope_type": "default", "rope_theta": pick(rng, 100.0, 10_000.0)}, longer)
+    return llama_shape(rng) | {"rope_parameters": rope}
+
+
+def olmo2_shape(rng):
+    shape = llama_shape(rng, odd_heads=False)
+    return shape | {"hidden_size": shape["num_attention_heads"] * pick(rng, 2, 6, 8)}
+
+
+def gemma2_shape(rng):
+    return llama_shape(rng) | {
+        "sliding_window": pick(rng, 2, 4, 64),
+        "query_pre_attn_scalar": pick(rng, 5, 16),
+        "attn_logit_softcapping": pick(rng, None, 2.0, 50.0),
+        "final_logit_softcapping": pick(rng, None, 3.0, 30.0),
+    }
+
+
+def llama4_shape(rng):
+    shape = llama_shape(rng)
+    experts = pick(rng, 2, 3, 5)
+    return shape | {
+        "intermediate_size_mlp": pick(rng, 9, 32),
+        "num_local_experts": experts,
+        "num_experts_per_tok": pick(rng, 1, min(2, experts)),
+        "interleave_moe_layer_step": pick(rng, 1, 2),
+        "no_rope_layer_interval": pick(rng, 2, 4),
+        "attention_chunk_size": pick(rng, 3, 4, 64),
+        "use_qk_norm": pick(rng, True, False),
+        "attn_temperature_tuning": pick(rng, True, False),
+        "floor_scale": 4,
+    }
+
+
 def count(ids, mask):
     """GPT-2 in transformers counts the padding too unless it is told the places."""
     return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
@@ -127,6 +188,20 @@ FAMILIES = {
         gpt2_shape,
         (transformers.GPT2LMHeadModel, transformers.GPT2Model),
         inputs=count,
+    ),
+    "llama": Family(
+        transformers.LlamaConfig, llama3_shape, (transformers.LlamaForCausalLM, transformers.LlamaModel)
+    ),
+    "gemma2": Family(
+        transformers.Gemma2Config, gemma2_shape, (transformers.Gemma2ForCausalLM, transformers.Gemma2Model)
+    ),
+    "olmo2": Family(
+        transformers.Olmo2Config, olmo2_shape, (transformers.Olmo2ForCausalLM, transformers.Olmo2Model)
+    ),
+    "llama4_text": Family(
+        transformers.Llama4TextConfig,
+        llama4_shape,
+        (transformers.Llama4ForCausalLM, transformers.Llama4TextModel),
     ),
 }
 
@@ -196,6 +271,28 @@ def test_a_random_model_gives_the_same_numbers(name, seed, tmp_path):
         seen.clear()
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if hasattr(zoo.FAMILIES[name], "new_cache")])
+def test_a_decoder_with_a_cache_gives_the_same_numbers(name, seed, tmp_path):
+    """A prompt, four single tokens and the rest at once, against transformers over the whole text."""
+    family = FAMILIES[name]
+    theirs, rng = draw(family, seed)
+    model = opened(theirs, tmp_path)
+    ids = torch.randint(3, theirs.config.vocab_size, (B, T), generator=rng)
+    for mask in (None, paddings(left=True)[-1]):
+        real = torch.ones(B, T, dtype=torch.bool) if mask is None else mask
+        more = family.inputs(ids, real) if family.inputs else {}
+        cache, steps, begin = model.new_cache(B, T), [], 0
+        with torch.no_grad():
+            for end in (4, 5, 6, 7, 8, T):
+                seen = None if mask is None else mask[:, :end]
+                steps.append(model(ids[:, begin:end], seen, cache=cache))
+                begin = end
+            expected = their_states(theirs(input_ids=ids, attention_mask=real.long(), **more))
+        assert cache.length == T
+        close(torch.cat(steps, dim=1)[real], expected[real], family.tolerance)
+
+
 def close(found, expected, tolerance):
     """Equal up to the rounding of float32: relative to the largest value, where that is above 1."""
     gap = (found - expected).abs().max() / expected.abs().max().clamp(min=1)
@@ -237,9 +334,8 @@ def test_a_setting_that_is_not_built_is_refused(name, tmp_path):
     opened(draw(FAMILIES[name], 0)[0], tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
-    key = next(
-        key for key in ("hidden_act", "activation_function", "ff_activation", "activation") if key in config
-    )
+    keys = ("hidden_act", "hidden_activation", "activation_function", "ff_activation", "activation")
+    key = next(key for key in keys if key in config)
     path.write_text(json.dumps(config | {key: "mish"}))
     with pytest.raises(zoo.ZooError, match=f"{key} is 'mish'"):
         zoo.from_transformers(tmp_path)
@@ -278,6 +374,16 @@ def xlnet_sized(n_layers, n_heads, d_model):
     return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=32000)
 
 
+def llama_sized(n_layers, n_heads, d_model, d_ff, vocab_size=32_000, tied=False, **more):
+    shape = {"n_layers": n_layers, "n_heads": n_heads, "d_model": d_model, "d_ff": d_ff}
+    return shape | {"vocab_size": vocab_size, "tied": tied} | more
+
+
+def gemma2_sized(n_layers, n_heads, d_model, d_ff, d_head):
+    heads = {"n_kv_heads": n_heads // 2, "d_head": d_head}
+    return llama_sized(n_layers, n_heads, d_model, d_ff, 256_000, True, **heads)
+
+
 COUNTS = {  # name: (model_type, head, our config's fields, the parameters of the published model)
     "BERT-tiny": ("bert", None, bert_sized(2, 2, 128), 4_385_920),
     "BERT-mini": ("bert", None, bert_sized(4, 4, 256), 11_170_560),
@@ -314,6 +420,24 @@ COUNTS = {  # name: (model_type, head, our config's fields, the parameters of th
     "GPT-2 large": ("gpt2", "language", gpt2_sized(36, 20, 1280), 774_030_080),
     "GPT-2 XL": ("gpt2", "language", gpt2_sized(48, 25, 1600), 1_557_611_200),
     "DistilGPT-2": ("gpt2", "language", gpt2_sized(6, 12, 768), 81_912_576),
+    "LLaMA 7B": ("llama", "language", llama_sized(32, 32, 4096, 11_008), 6_738_415_616),
+    "LLaMA 13B": ("llama", "language", llama_sized(40, 40, 5120, 13_824), 13_015_864_320),
+    "LLaMA 33B": ("llama", "language", llama_sized(60, 52, 6656, 17_920), 32_528_943_616),
+    "LLaMA 65B": ("llama", "language", llama_sized(80, 64, 8192, 22_016), 65_285_660_672),
+    "Llama 2 70B": ("llama", "language", llama_sized(80, 64, 8192, 28_672, n_kv_heads=8), 68_976_648_192),
+    "Llama 3 8B": (
+        "llama",
+        "language",
+        llama_sized(32, 32, 4096, 14_336, 128_256, n_kv_heads=8),
+        8_030_261_248,
+    ),
+    "TinyLlama 1.1B": ("llama", "language", llama_sized(22, 32, 2048, 5632, n_kv_heads=4), 1_100_048_384),
+    "Gemma 2 2B": ("gemma2", "language", gemma2_sized(26, 8, 2304, 9216, 256), 2_614_341_888),
+    "Gemma 2 9B": ("gemma2", "language", gemma2_sized(42, 16, 3584, 14_336, 256), 9_241_705_984),
+    "Gemma 2 27B": ("gemma2", "language", gemma2_sized(46, 32, 4608, 36_864, 128), 27_227_128_320),
+    "OLMo 2 1B": ("olmo2", "language", llama_sized(16, 16, 2048, 8192, 100_352), 1_484_916_736),
+    "OLMo 2 7B": ("olmo2", "language", llama_sized(32, 32, 4096, 11_008, 100_352), 7_298_617_344),
+    "OLMo 2 13B": ("olmo2", "language", llama_sized(40, 40, 5120, 13_824, 100_352), 13_716_198_400),
 }
 
 
