@@ -99,6 +99,8 @@ class T5Config(Config):
 class T5Attention(Attention):
     """Heads of any width K, no biases, and no division by the root of K (Raffel et al. 2020, section 2.1)."""
 
+    scale = 1.0
+
     def __init__(self, config):
         nn.Module.__init__(self)
         self.n_heads, inner = config.n_heads, config.n_heads * config.d_head
@@ -110,10 +112,6 @@ class T5Attention(Attention):
             return super().project(x)
         apart = zip((x, memory, memory), self.qkv.weight.chunk(3), strict=True)
         return [F.linear(x, w).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for x, w in apart]
-
-    def mix(self, q, k, v, mask):
-        mask = mask.to(q.dtype) if mask is not None and mask.is_floating_point() else mask
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
 
 
 class T5FeedForward(nn.Module):
