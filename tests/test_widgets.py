@@ -388,6 +388,40 @@ def test_lines_are_drawn_where_there_is_weight():
     assert [line.get_alpha() for line in figure.axes[0].lines] == pytest.approx([0.9, 0.1, 0.99])
 
 
+# In which order XLNet reads
+
+
+def test_an_order_says_who_sees_whom():
+    moving = widgets.reading_order("a b c d".split(), n_given=1)
+    data = moving.state.compute()
+    order, sees = data["order"], data["sees"]
+    assert sorted(order) == [0, 1, 2, 3] and data["ranks"][order[0]] == "given"
+    for turn in (1, 2, 3):
+        assert data["ranks"][order[turn]] == str(turn)
+        assert set(sees[order[turn]].nonzero().flatten().tolist()) == set(order[:turn])
+    words = [moving.state.words[i] for i in order]
+    assert f"Given: {words[0]}. Guessed: {', then '.join(words[1:])}" in moving.parts["note"].value
+
+
+def test_orders_are_drawn_and_words_are_given():
+    moving = widgets.reading_order("a b c d e f".split())
+    orders, images = set(), {moving.parts["image"].value}
+    for _ in range(4):
+        moving.parts["draw"].click()
+        orders.add(tuple(moving.state.compute()["order"]))
+        images.add(moving.parts["image"].value)
+    assert len(orders) == 4 and len(images) == 5
+    moving.parts["given"].value = 6
+    assert moving.state.compute()["sees"].all() and "Guessed: nothing" in moving.parts["note"].value
+
+
+def test_the_order_without_widgets_is_a_picture_and_words(monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    bundle = widgets.reading_order(["<b>", "$x$"], n_given=0)._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "Given: nothing" in bundle["text/plain"]
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
 # What each token costs
 
 

@@ -13,6 +13,7 @@ import torch
 
 from utils import show
 from utils.lessons import decoding
+from utils.lessons.bert_family import order_mask
 from utils.lessons.word_vectors import nearest
 
 try:
@@ -620,6 +621,61 @@ def attention_viewer(looks, text, layer=0, head=0, view="map"):
     redraw()
     parts = {"text": box, **controls, "image": image, "note": note}
     return Moving(state, figure, words(), ipywidgets.VBox([box, *controls.values(), image, note]), parts)
+
+
+# In which order XLNet reads --------------------------------------------------------------------------
+
+
+class ReadingOrder:
+    """Words, an order in which they are read, and how many of them are given."""
+
+    def __init__(self, words, n_given, seed=0):
+        self.words, self.n_given, self.seed = words, n_given, seed
+
+    def compute(self):
+        """All that the view shows, as plain data: order, sees (T, T), each word's rank ("given" or 1, 2, …)."""
+        T, dice = len(self.words), torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(T, generator=dice)  # order 0 is the first one drawn
+        ranks = ["given"] * T
+        for turn, place in enumerate(order[self.n_given :].tolist()):
+            ranks[place] = str(turn + 1)
+        sees = order_mask(order[None], self.n_given)[0]
+        return {"order": order.tolist(), "sees": sees, "ranks": ranks}
+
+
+def reading_order(words, n_given=0, seed=0):
+    """Draw an order, choose how many words are given, and see who may look at whom in XLNet's two streams."""
+    state = ReadingOrder(list(words), n_given, seed)
+
+    def figure():
+        data = state.compute()
+        return show.streams(state.words, data["sees"].numpy(), data["ranks"], "Who may look at whom?")
+
+    def said():
+        order = state.compute()["order"]
+        given = ", ".join(state.words[i] for i in sorted(order[: state.n_given])) or "nothing"
+        guessed = ", then ".join(state.words[i] for i in order[state.n_given :]) or "nothing"
+        return f"Given: {given}. Guessed: {guessed}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, said())
+    given = slider(ipywidgets.IntSlider, "words given", value=n_given, min=0, max=len(state.words))
+    draw = button("draw an order", "another order of reading, by chance", width="160px")
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(change=None):
+        state.n_given = given.value
+        refresh(image, note, figure, said)
+
+    def another(_):
+        state.seed += 1
+        redraw()
+
+    given.observe(redraw, names="value")
+    draw.on_click(another)
+    redraw()
+    parts = {"given": given, "draw": draw, "image": image, "note": note}
+    return Moving(state, figure, said(), ipywidgets.VBox([given, draw, image, note]), parts)
 
 
 # What each token of a text costs ------------------------------------------------------------------
