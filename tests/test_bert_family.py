@@ -1,17 +1,27 @@
 """What the descendants of BERT promise: their objectives, their shared weights, XLNet's two streams."""
 
 import copy
+import http.server
+import json
 import math
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from test_zoo import Hub
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn import functional as F
 
 from utils import zoo
 from utils.lessons import bert_family as bf
 from utils.lessons.bert import BERT, BertConfig, mask_tokens, masked_loss, pretraining_loss
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = {"vocab_size": 97, "n_layers": 2, "n_heads": 2, "d_model": 16, "d_ff": 24}
 
 
@@ -334,3 +344,65 @@ def test_a_pair_is_saved_as_two_models(tmp_path):
         assert isinstance(again, bf.ELECTRA)
         torch.testing.assert_close(again(some_ids()), getattr(model, part)(some_ids()))
     assert isinstance(twin, transformers.ElectraForPreTraining)
+
+
+WIDE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "num_hidden_layers": 1}
+PUBLISHED = {  # the names of the page: the class that each holds, its published settings, but for one block
+    "FacebookAI/roberta-base": (
+        transformers.RobertaForMaskedLM,
+        WIDE
+        | {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1},
+    ),
+    "albert/albert-base-v2": (transformers.AlbertForMaskedLM, WIDE | {"embedding_size": 128}),
+    "distilbert/distilbert-base-uncased": (transformers.DistilBertForMaskedLM, {"n_layers": 1}),
+    "google/electra-small-discriminator": (transformers.ElectraForPreTraining, {"num_hidden_layers": 1}),
+    "xlnet/xlnet-base-cased": (
+        transformers.XLNetLMHeadModel,
+        {"d_model": 768, "n_head": 12, "d_inner": 3072, "n_layer": 1},
+    ),
+}
+WORDS = "the capital of france is city on river seine chef cooked sun for dinner . , The".split()
+
+
+def published_folder(name, folder):
+    """What the hub holds under `name`, with random weights and a vocabulary of a few words."""
+    make, settings = PUBLISHED[name]
+    torch.manual_seed(0)
+    make(make.config_class(vocab_size=40, **settings)).save_pretrained(folder)
+    tokenizer = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(["<unk>", *WORDS])}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<mask>", "[MASK]"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_the_page_asks_the_published_models(tmp_path):
+    """The cell that is tagged `hub`, against a hub on this machine."""
+    folders = {name: published_folder(name, tmp_path / str(i)) for i, name in enumerate(PUBLISHED)}
+
+    class Shelf(Hub):
+        def answer(self, body=True):
+            self.name = next((name for name in folders if f"/{name}" in self.path), "no/model")
+            self.folder = folders.get(self.name, tmp_path)
+            super().answer(body)
+
+    page = json.loads((ROOT / "notebooks" / "10_bert_family.ipynb").read_text(encoding="utf-8"))
+    (cell,) = (c for c in page["cells"] if "hub" in c["metadata"].get("tags", []))
+    code = "import torch\nfrom utils import course, zoo\nfrom utils.lessons.bert_family import XLNet\n"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shelf)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    hidden = ("HF_", "COURSE_ONLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+    settings = {k: v for k, v in os.environ.items() if not k.startswith(hidden)} | place
+    try:
+        command = [sys.executable, "-c", code + "".join(cell["source"])]
+        done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
+    finally:
+        server.shutdown()
+        server.server_close()
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in lines] == list(PUBLISHED)
+    assert all(" → " in line for line in lines), lines

@@ -394,11 +394,13 @@ def test_lines_are_drawn_where_there_is_weight():
 def test_an_order_says_who_sees_whom():
     moving = widgets.reading_order("a b c d".split(), n_given=1)
     data = moving.state.compute()
-    order, sees = data["order"], data["sees"]
+    order, content, query = (data[name] for name in ("order", "content", "query"))
     assert sorted(order) == [0, 1, 2, 3] and data["ranks"][order[0]] == "given"
-    for turn in (1, 2, 3):
-        assert data["ranks"][order[turn]] == str(turn)
-        assert set(sees[order[turn]].nonzero().flatten().tolist()) == set(order[:turn])
+    assert not query[order[0]].any()
+    for turn in range(4):
+        assert set(content[order[turn]].nonzero().flatten().tolist()) == set(order[: turn + 1])
+        assert turn == 0 or data["ranks"][order[turn]] == str(turn)
+        assert turn == 0 or set(query[order[turn]].nonzero().flatten().tolist()) == set(order[:turn])
     words = [moving.state.words[i] for i in order]
     assert f"Given: {words[0]}. Guessed: {', then '.join(words[1:])}" in moving.parts["note"].value
 
@@ -412,7 +414,7 @@ def test_orders_are_drawn_and_words_are_given():
         images.add(moving.parts["image"].value)
     assert len(orders) == 4 and len(images) == 5
     moving.parts["given"].value = 6
-    assert moving.state.compute()["sees"].all() and "Guessed: nothing" in moving.parts["note"].value
+    assert moving.state.compute()["content"].all() and "Guessed: nothing" in moving.parts["note"].value
 
 
 def test_the_order_without_widgets_is_a_picture_and_words(monkeypatch):

@@ -335,28 +335,27 @@ def matrix(weights, rows=None, columns=None, title=None):
 
 
 @styled
-def streams(words, sees, ranks, title=None):
-    """XLNet's two streams as marks where a row may look: content rows, which also see themselves, and query rows.
+def streams(words, content, query, ranks, title=None):
+    """XLNet's two streams as marks where a row may look.
 
-    sees: (T, T), True where a word may look at another   ranks: T labels, when each word is read
+    content, query: (T, T), True where the row of a word may look at another   ranks: T labels, when each is read
     """
     T = len(words)
     figure = blank(min(3.6 + 0.74 * T, 12), min(1.9 + 0.32 * T, 7))
     places = figure.subplots(1, 2)
-    own = np.eye(T, dtype=bool)
-    for axes, name, looks in zip(places, ("content rows", "query rows"), (sees | own, sees)):
+    for axes, name, looks in zip(places, ("content rows", "query rows"), (content, query)):
         axes.imshow(looks, cmap=WARM, vmin=0, vmax=1.6, aspect="auto")
-        labels = [f"{word} {rank}" for word, rank in zip(words, ranks)]
         axes.set_xticks(range(T), words, rotation=45, ha="left")
-        axes.set_yticks(range(T), labels if axes is places[0] else [])
+        axes.set_yticks(range(T), [f"{word}, {rank}" for word, rank in zip(words, ranks)])
         axes.set_xticks(np.arange(T + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(T + 1) - 0.5, minor=True)
         axes.grid(True, which="minor", color=PALE, linewidth=1)
         axes.tick_params(which="both", length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.spines[:].set_visible(False)
         axes.set_xlabel(name)
+    places[1].tick_params(labelleft=False)
     if title:
-        figure.suptitle(title, x=0.02, ha="left", weight="bold")
+        figure.suptitle(title, x=0.02, y=1.1, ha="left", weight="bold")
     return figure
 
 

@@ -633,14 +633,21 @@ class ReadingOrder:
         self.words, self.n_given, self.seed = words, n_given, seed
 
     def compute(self):
-        """All that the view shows, as plain data: order, sees (T, T), each word's rank ("given" or 1, 2, …)."""
+        """All that the view shows, as plain data: order, who sees whom in both streams (T, T), each word's rank."""
         T, dice = len(self.words), torch.Generator().manual_seed(self.seed)
         order = torch.randperm(T, generator=dice)  # order 0 is the first one drawn
         ranks = ["given"] * T
         for turn, place in enumerate(order[self.n_given :].tolist()):
             ranks[place] = str(turn + 1)
-        sees = order_mask(order[None], self.n_given)[0]
-        return {"order": order.tolist(), "sees": sees, "ranks": ranks}
+        sees, asked = (
+            order_mask(order[None], self.n_given)[0],
+            torch.tensor([rank != "given" for rank in ranks]),
+        )
+        content, query = (
+            sees | torch.eye(T, dtype=torch.bool),
+            sees & asked[:, None],
+        )  # what is given is not asked
+        return {"order": order.tolist(), "content": content, "query": query, "ranks": ranks}
 
 
 def reading_order(words, n_given=0, seed=0):
@@ -649,7 +656,8 @@ def reading_order(words, n_given=0, seed=0):
 
     def figure():
         data = state.compute()
-        return show.streams(state.words, data["sees"].numpy(), data["ranks"], "Who may look at whom?")
+        title = "Who may look at whom?"
+        return show.streams(state.words, data["content"], data["query"], data["ranks"], title)
 
     def said():
         order = state.compute()["order"]
