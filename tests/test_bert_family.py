@@ -109,11 +109,11 @@ def test_albert_learns_blanks_and_order_with_the_losses_of_lesson_09():
 
 
 @pytest.mark.parametrize(
-    "n, kept, taken", [(12, 6, [0, 2, 4, 7, 9, 11]), (4, 2, [0, 3]), (2, 1, [0]), (3, 3, [0, 1, 2])]
+    "n, kept, taken", [(12, None, [0, 2, 4, 7, 9, 11]), (4, 2, [0, 3]), (2, 1, [0]), (3, 3, [0, 1, 2])]
 )
 def test_a_student_starts_as_part_of_its_teacher(n, kept, taken):
     teacher = stirred(BERT(BertConfig(**TINY | {"n_layers": n}), head="masked"))
-    student = bf.start_from_teacher(teacher, kept)
+    student = bf.start_from_teacher(teacher, kept).eval()
     for block, layer in zip(student.blocks, taken, strict=True):
         assert torch.equal(block.attention.qkv.weight, teacher.blocks[layer].attention.qkv.weight)
     torch.testing.assert_close(student.inputs(some_ids()), teacher.inputs(some_ids()))
@@ -196,6 +196,20 @@ def test_generator_and_discriminator_share_their_tables():
     assert model.generator.inputs.positions is model.discriminator.inputs.positions
     assert model.generator.head.weight is model.discriminator.inputs.tokens.weight
     assert model.generator.inputs.norm is not model.discriminator.inputs.norm
+
+
+def test_a_generator_is_as_deep_as_its_discriminator_and_narrow():
+    config = bf.generator_config(bf.ElectraConfig())
+    assert (config.n_layers, config.d_model, config.d_ff, config.d_embedding) == (4, 48, 192, 160)
+    assert config.d_model % config.n_heads == 0
+    assert bf.ElectraPair().generator.config == config
+
+
+def test_a_fresh_verdict_is_undecided():
+    torch.manual_seed(0)
+    head = bf.ELECTRA(bf.ElectraConfig(), head="replaced").head
+    assert not head.first.bias.any() and not head.last.bias.any()
+    assert abs(head.first.weight.std() - 0.02) < 1e-3 and abs(head.last.weight.std() - 0.02) < 5e-3
 
 
 def orders(B, T, n_given, seed=0):
@@ -379,7 +393,7 @@ def published_folder(name, folder):
 
 
 def test_the_page_asks_the_published_models(tmp_path):
-    """The cell that is tagged `hub`, against a hub on this machine."""
+    """The cell that is tagged `hub`, and the one before it, against a hub on this machine."""
     folders = {name: published_folder(name, tmp_path / str(i)) for i, name in enumerate(PUBLISHED)}
 
     class Shelf(Hub):
@@ -389,15 +403,17 @@ def test_the_page_asks_the_published_models(tmp_path):
             super().answer(body)
 
     page = json.loads((ROOT / "notebooks" / "10_bert_family.ipynb").read_text(encoding="utf-8"))
-    (cell,) = (c for c in page["cells"] if "hub" in c["metadata"].get("tags", []))
+    cells = [cell for cell in page["cells"] if cell["cell_type"] == "code"]
+    (at,) = (i for i, cell in enumerate(cells) if "hub" in cell["metadata"].get("tags", []))
     code = "import torch\nfrom utils import course, zoo\nfrom utils.lessons.bert_family import XLNet\n"
+    code += "\n".join("".join(cell["source"]) for cell in cells[at - 1 : at + 1])
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shelf)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     place = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
     hidden = ("HF_", "COURSE_ONLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
     settings = {k: v for k, v in os.environ.items() if not k.startswith(hidden)} | place
     try:
-        command = [sys.executable, "-c", code + "".join(cell["source"])]
+        command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
     finally:
         server.shutdown()

@@ -425,6 +425,7 @@ def renamed(text):
 TABLES = {old: new for old, new in BERT.published_names.items() if new.startswith("inputs.")}
 BODY = {old: new for old, new in BERT.published_names.items() if not new.startswith(("head.", "next"))}
 
+
 RoBERTa.model_type, RoBERTa.make_config, RoBERTa.published_prefix = "roberta", RobertaConfig, "roberta."
 RoBERTa.published_classes = {None: "RobertaModel", "masked": "RobertaForMaskedLM"}
 RoBERTa.published_names = BODY | renamed(
