@@ -119,7 +119,7 @@ def test_the_bands_hold_the_pairs_of_the_loop(seed):
     found = [(b * n_block + i, b * n_block + j - window) for b, i, j in pairs.nonzero().tolist()]
     assert found == pairs_by_loop(text, reach.tolist())
     assert centres.flatten()[:length].equal(text[0])
-    for b, i, j in pairs.nonzero().tolist():
+    for b, _, j in pairs.nonzero().tolist():
         assert contexts[b, j] == text[0, b * n_block + j - window]
 
 
