@@ -126,7 +126,8 @@ def bands(text, reach, window, n_block):
     Returns the ids of the centres (B, T), those of the words around (B, S), S = T + 2 window, and
     whether they pair (B, T, S). Beyond the ends of the text stands id 0, in no pair.
     """
-    spare, n_around = -text.size(1) % n_block, n_block + 2 * window
+    length, n_around = text.size(1), n_block + 2 * window
+    spare = max(-length % n_block, n_block - length)  # at least one block, perhaps empty
     padded = F.pad(text, (window, spare + window), value=-1)
     ids, sentence = padded.unfold(1, n_around, n_block)  # (B, S) each
     centre = slice(window, window + n_block)
