@@ -13,6 +13,7 @@ import torch
 
 from utils import show
 from utils.lessons import decoding
+from utils.lessons.bert import special, with_blanks
 from utils.lessons.bert_family import order_mask
 from utils.lessons.word_vectors import nearest
 
@@ -817,3 +818,66 @@ def neighbours(vectors, query, n=10):
     redraw()
     view = ipywidgets.VBox([box, image, note])
     return Moving(state, figure, words(), view, {"query": box, "image": image, "note": note})
+
+
+# Fill in the blank -------------------------------------------------------------------------------
+
+
+class FillIn:
+    """A text with blanks, written `_`, and a BERT's probabilities for the token in the first of them."""
+
+    longest = 300  # letters: what is pasted beyond them is left out
+
+    def __init__(self, model, tokenizer, text, n=10):
+        self.model, self.tokenizer, self.n = model, tokenizer, n
+        self.mask = special(tokenizer, "mask")
+        self.text = text
+
+    @torch.no_grad()
+    def compute(self):
+        """All that the view shows, as plain data: the bars (None without a blank), and the text with its best word."""
+        text = self.text[: self.longest]
+        ids = with_blanks(self.tokenizer, text)[:, : self.model.config.n_positions]
+        holes = (ids[0] == self.mask).nonzero().flatten()
+        if not len(holes):
+            return {"bars": None, "filled": text}
+        logits = self.model(ids)[0, holes]
+        bars = show.next_tokens(logits[0], self.tokenizer, self.n)
+        ids[0, holes] = logits.argmax(-1)
+        return {"bars": bars, "filled": self.tokenizer.decode(ids[0, 1:-1].tolist()).strip()}
+
+
+def fill_in(model, tokenizer, text, n=10):
+    """Type a sentence with a blank, `_`, and see which tokens a BERT would put there."""
+    state = FillIn(model, tokenizer, text, n)
+
+    def words():
+        data = state.compute()
+        if data["bars"] is None:
+            return "Write a blank, _, where a word is missing"
+        found = zip(data["bars"]["tokens"][:3], data["bars"]["before"])
+        best = ", ".join(f"{token.lstrip('␣')} {show.percent(p)}" for token, p in found)
+        return f"“{state.text[: state.longest]}”: {best}. With the likeliest: “{data['filled']}”"
+
+    def figure():
+        bars = state.compute()["bars"]
+        if bars is None:
+            nothing = show.blank(6.4, 0.6)
+            nothing.text(0, 0.4, words())
+            return nothing
+        return show.next_token_bars(bars["tokens"], bars["before"], title=state.text[:60])
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    box = text_box(text, "a sentence", width=640, label_width=90)
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.text = box.value
+        image.value = picture(figure, words()) if state.compute()["bars"] else ""
+        note.value = spoken(words())
+
+    box.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([box, image, note])
+    return Moving(state, figure, words(), view, {"text": box, "image": image, "note": note})
