@@ -1,11 +1,13 @@
 """What each family of the zoo learns from rows of running text.
 
 An objective is a function (model, batch, generator) → loss, as `utils.train.fit` wants it; a batch is (ids,) with
-ids (B, T). All that is drawn comes from the generator.
+ids (B, T), or (ids, sight), where sight (B,) says how many tokens to each side may be seen. All that is drawn comes
+from the generator.
 """
 
 from functools import cache
 
+import torch
 from torch import nn
 
 from utils.lessons import bert, bert_family, t5_and_bart
@@ -25,6 +27,15 @@ def stops():
     return tuple(sorted(i for word, i in words.items() if word.strip("Ġ").rstrip("\"'") in (".", "!", "?")))
 
 
+def near(ids, sight=None):
+    """Who may look at whom, (B, T, T), where sight (B,) is short; None where it is not."""
+    T = ids.size(1)
+    if sight is None or sight[0] >= T:
+        return None
+    places = torch.arange(T, device=ids.device)
+    return (places - places[:, None]).abs() <= sight[:, None, None]
+
+
 def following(model, batch, generator):
     """GPT and LLaMA: each token from those before it."""
     return token_loss(model, batch[0][:, :-1], batch[0][:, 1:])
@@ -32,7 +43,8 @@ def following(model, batch, generator):
 
 def blanks(model, batch, generator):
     """RoBERTa: masks drawn anew each time, no pairs (Liu et al. 2019, section 4)."""
-    return bert.masked_loss(model, *bert.mask_tokens(*batch, generator, VOCAB_SIZE, MASK))
+    inputs, targets = bert.mask_tokens(batch[0], generator, VOCAB_SIZE, MASK)
+    return bert.masked_loss(model, inputs, targets, near(*batch))
 
 
 def paired(pairs):
@@ -41,14 +53,14 @@ def paired(pairs):
     def objective(model, batch, generator):
         ids, segments, label = pairs(batch[0][:, :-3], generator, SEP, CLS)
         inputs, targets = bert.mask_tokens(ids, generator, VOCAB_SIZE, MASK)
-        return bert.pretraining_loss(model, inputs, segments, targets, label)
+        return bert.pretraining_loss(model, inputs, segments, targets, label, near(ids, *batch[1:]))
 
     return objective
 
 
 def replaced(model, batch, generator):
     """ELECTRA: a generator fills masks, a discriminator says what it has replaced (Clark et al. 2020)."""
-    return bert_family.electra_loss(model, *batch, generator)
+    return bert_family.electra_loss(model, batch[0], generator, mask=near(*batch))
 
 
 def permuted(model, batch, generator):

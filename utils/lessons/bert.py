@@ -156,9 +156,13 @@ class BERT(Stack):
         self.inputs = self.make_embeddings(config)
 
     def hidden(self, ids, mask=None, segments=None):
-        """The states of the last layer, (B, T, D), for ids (B, T); mask (B, T), True = a real token."""
-        looks = None if mask is None else mask[:, None, None]
-        return self.run(self.inputs(ids, segments), mask=looks)
+        """The states of the last layer, (B, T, D), for ids (B, T).
+
+        mask: (B, T), True = a real token, or (B, T, T), True where a query may look
+        """
+        if mask is not None:
+            mask = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
+        return self.run(self.inputs(ids, segments), mask=mask)
 
     def forward(self, ids, mask=None, segments=None):
         """ids: (B, T) → logits (B, T, V) where there is a head, else states (B, T, D)."""

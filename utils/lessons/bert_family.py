@@ -228,14 +228,14 @@ class ElectraPair(nn.Module):
         self.generator.head.weight = tables.tokens.weight
 
 
-def corrupt(pair, ids, generator, rate=0.15, mask_id=3):
+def corrupt(pair, ids, generator, rate=0.15, mask_id=3, mask=None):
     """Holes in ids (B, T), filled with what the pair's generator draws.
 
     Returns the filled text (B, T), which no gradient passes, and the generator's loss in nats.
     """
     _, targets = mask_tokens(ids, generator, pair.config.vocab_size, mask_id, rate)
     asked = targets >= 0
-    states = pair.generator.hidden(ids.masked_fill(asked, mask_id))
+    states = pair.generator.hidden(ids.masked_fill(asked, mask_id), mask)
     logits = pair.generator.head(states[asked]).float()  # (holes, V)
     race = torch.empty_like(logits).exponential_(generator=generator)
     drawn = (logits.detach().softmax(-1) / race).argmax(-1)  # a sample from the softmax
@@ -243,14 +243,14 @@ def corrupt(pair, ids, generator, rate=0.15, mask_id=3):
     return ids.masked_scatter(asked, drawn), loss
 
 
-def electra_loss(model, ids, generator, rate=0.15, mask_id=3, weight=50.0):
+def electra_loss(model, ids, generator, rate=0.15, mask_id=3, weight=50.0, mask=None):
     """The generator's loss at the holes + 50 x the discriminator's at every token, in nats.
 
     model: an ElectraPair   ids: (B, T). A token that was drawn as it had been counts as original.
     Source: Clark et al. 2020, section 2.
     """
-    filled, filling = corrupt(model, ids, generator, rate, mask_id)
-    verdicts = model.discriminator(filled).float()  # (B, T)
+    filled, filling = corrupt(model, ids, generator, rate, mask_id, mask)
+    verdicts = model.discriminator(filled, mask).float()  # (B, T)
     return filling + weight * F.binary_cross_entropy_with_logits(verdicts, (filled != ids).float())
 
 
