@@ -1,12 +1,19 @@
 """Lesson 14: nothing is lost in a corrupted text, and the noises do what their names say."""
 
 import copy
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from utils import zoo
+from utils import pages, zoo
 from utils.lessons import t5_and_bart as lesson
 
 STOPS = (11, 12)
@@ -166,3 +173,87 @@ def test_the_zoo_would_store_and_open_it(name, tmp_path):
     again = zoo.from_transformers(tmp_path)
     assert again.config == model.config
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_an_answer_ends_with_its_end_and_is_what_generate_writes():
+    torch.manual_seed(0)
+    model = lesson.T5(lesson.T5Config(vocab_size=40, d_model=20, d_head=4, n_heads=2))
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    source = torch.randint(3, 40, (8, 9))
+    real = torch.arange(9) < torch.randint(2, 10, (8, 1))
+    found = lesson.answer(model, source, 12, real)
+    twin = zoo.to_transformers(model)
+    how = {
+        "attention_mask": real.long(),
+        "max_new_tokens": 12,
+        "do_sample": False,
+        "decoder_start_token_id": 0,
+    }
+    theirs = twin.generate(source, **how, eos_token_id=2, pad_token_id=0)[:, 1:]
+    assert torch.equal(found[:, : theirs.size(1)], theirs) and (found[:, theirs.size(1) :] == 0).all()
+
+
+HUB_CELL = """
+import sys, torch
+sys.path[:0] = ["tests"]
+from utils import zoo
+from utils.lessons.t5_and_bart import BART, answer
+
+class course:
+    online = staticmethod(lambda: True)
+
+exec(sys.stdin.read())
+print(type(small).__name__, sum(p.numel() for p in small.parameters()), type(whole).__name__, whole.kind)
+"""
+
+
+def published_twins(folder):
+    """t5-small in its published shape; BART-base narrowed to a width of 48, else as published. Random weights."""
+    tokenizer = zoo.FOLDER / "tokenizer.json"
+    t5 = transformers.T5Model(transformers.T5Config())
+    bart = {"d_model": 48, "encoder_layers": 6, "decoder_layers": 6}
+    bart |= {
+        f"{side}_{part}": n
+        for side in ("encoder", "decoder")
+        for part, n in (("ffn_dim", 96), ("attention_heads", 12))
+    }
+    for name, model in {
+        "google-t5/t5-small": transformers.T5ForConditionalGeneration(t5.config),
+        "facebook/bart-base": transformers.BartModel(transformers.BartConfig(**bart)),
+    }.items():
+        model.half().save_pretrained(folder / name)
+        (folder / name / "tokenizer.json").write_bytes(tokenizer.read_bytes())
+
+
+def test_the_hub_cell_opens_the_published_models(tmp_path):
+    """The cell of the page, run against a hub on this machine."""
+    from test_zoo import Hub
+
+    class TwoModels(Hub):
+        def answer(self, body=True):
+            self.name = "/".join(self.path.removeprefix("/api/models").split("?")[0].split("/")[1:3])
+            self.folder = tmp_path / "hub" / self.name
+            return super().answer(body)
+
+    published_twins(tmp_path / "hub")
+    page = pages.read(pages.ROOT / "notebooks" / "14_t5_and_bart.ipynb")
+    (cell,) = [cell.source for cell in page.cells if "hub" in cell.metadata.get("tags", [])]
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), TwoModels)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    settings = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | place
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", HUB_CELL],
+            input=cell,
+            cwd=Path(zoo.__file__).parents[1],
+            env=settings,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.stdout.splitlines()[-1:] == ["T5 60506624 BART language"], done.stderr

@@ -31,7 +31,7 @@ def hide(ids, away, first_extra=7, eos=2):
 
 
 def split_lengths(B, total, parts, generator):
-    """Cut `total` tokens into `parts` pieces of one token or more, all ways equally likely: lengths (B, parts)."""
+    """Cut `total` tokens into `parts` pieces of one token or more, all ways equally likely: (B, parts)."""
     order = torch.rand(B, total - 1, generator=generator, device=generator.device).argsort(1)
     cuts = order[:, : parts - 1].sort(1).values + 1  # places between two tokens, each used once
     return F.pad(F.pad(cuts, (1, 0), value=0), (0, 1), value=total).diff(dim=1)
@@ -53,15 +53,80 @@ def draw_spans(B, n, generator, rate=0.15, mean_length=3):
 def corrupt_spans(ids, generator, first_extra=7, eos=2, rate=0.15, mean_length=3):
     """T5's task: the text with holes, and what was in the holes.
 
-    ids: (B, n) → source (B, S) and target (B, T), the same lengths in every row, so nothing is padded
+    ids: (B, n) → source (B, S) and target (B, T), the same lengths in every row
     Source: Raffel et al. 2020, section 3.1.4.
     """
     away = draw_spans(*ids.shape, generator, rate, mean_length)
     return hide(ids, away, first_extra, eos), hide(ids, ~away, first_extra, eos)
 
 
+def drop_tokens(ids, keep, pad=0):
+    """The tokens of ids (B, n) where `keep` is True, in order, moved to the left: (B, longest row)."""
+    order = (~keep).long().argsort(dim=1, stable=True)[:, : keep.sum(1).max()]
+    return ids.gather(1, order).masked_fill(~keep.gather(1, order), pad)
+
+
+def token_masking(ids, generator, rate=0.3, mask=3):
+    """A <mask> in place of each token that chance picks."""
+    draw = {"generator": generator, "device": ids.device}
+    return ids.masked_fill(torch.rand(ids.shape, **draw) < rate, mask)
+
+
+def token_deletion(ids, generator, rate=0.3, pad=0):
+    """Without the tokens that chance picks: the reader must also find out where something is missing."""
+    draw = {"generator": generator, "device": ids.device}
+    return drop_tokens(ids, torch.rand(ids.shape, **draw) >= rate, pad)
+
+
+def text_infilling(ids, generator, rate=0.3, mean_length=3, mask=3, pad=0):
+    """One <mask> for each of some spans, whose lengths are Poisson; a span of length 0 is only inserted.
+
+    ids: (B, n) → (B, S), filled with `pad`. `rate` of the tokens go, on average.
+    """
+    B, n = ids.shape
+    spans = max(round(rate * n / mean_length), 1)
+    mean = torch.full((B, spans), float(mean_length), device=ids.device)
+    lengths = torch.poisson(mean, generator).long()
+    lengths = lengths * (lengths.cumsum(1) <= n)
+    slots = n - lengths.sum(1, keepdim=True) + spans  # (B, 1) tokens and masks of the new text
+    places = torch.arange(n + spans, device=ids.device).expand(B, -1)
+    keys = torch.rand(places.shape, generator=generator, device=ids.device) + 2.0 * (places >= slots)
+    chosen = keys.argsort(1)[:, :spans]  # which slots are masks
+    sizes = torch.ones_like(places).scatter(1, chosen, lengths)
+    is_mask = torch.zeros_like(places, dtype=torch.bool).scatter(1, chosen, True)
+    starts = (sizes.cumsum(1) - sizes).clamp(max=n - 1)  # where each slot stands in ids
+    source = ids.gather(1, starts).masked_fill(is_mask, mask)
+    return source.masked_fill(places >= slots, pad)[:, : slots.max()]
+
+
+def sentence_permutation(ids, generator, stops):
+    """The sentences of ids (B, n) in random order; a sentence ends with a token of `stops`."""
+    ends = torch.isin(ids, torch.tensor(stops, dtype=ids.dtype, device=ids.device))
+    sentence = ends.long().cumsum(1) - ends.long()  # (B, n) 0 0 0 1 1 2 …
+    rank = torch.rand(ids.shape, generator=generator, device=ids.device).gather(1, sentence)
+    return ids.gather(1, rank.argsort(dim=1, stable=True))
+
+
+def document_rotation(ids, generator):
+    """The text begun at a token that chance picks, its beginning moved behind its end."""
+    B, n = ids.shape
+    start = torch.randint(n, (B, 1), generator=generator, device=ids.device)
+    return ids.gather(1, (torch.arange(n, device=ids.device) + start) % n)
+
+
+def denoise(ids, generator, stops=(), rate=0.3, mean_length=3, mask=3, pad=0):
+    """BART's final task: sentences permuted, then spans infilled; the target is `ids` itself.
+
+    ids: (B, n) → source (B, S) and source_mask (B, S), True = a real token
+    Source: Lewis et al. 2020, section 2.2.
+    """
+    source = sentence_permutation(ids, generator, stops)
+    source = text_infilling(source, generator, rate, mean_length, mask, pad)[:, : ids.size(1)]
+    return source, source != pad
+
+
 def buckets(distance, both_ways, n_buckets=32, furthest=128):
-    """The bucket of each distance, key minus query: near ones have their own, far ones share by their logarithm.
+    """The bucket of each distance, key minus query: near ones alone, far ones shared by their logarithm.
 
     both_ways: half of the buckets are for keys behind the query; else such keys count as distance 0
     Source: Raffel et al. 2020, section 2.1.
@@ -97,7 +162,7 @@ class T5Config(Config):
 
 
 class T5Attention(Attention):
-    """Heads of any width K, no biases, and no division by the root of K (Raffel et al. 2020, section 2.1)."""
+    """Heads of any width K, no biases, no division by the root of K (Raffel et al. 2020, section 2.1)."""
 
     scale = 1.0
 
@@ -115,7 +180,7 @@ class T5Attention(Attention):
 
 
 class T5FeedForward(nn.Module):
-    """ReLU's net without biases; in T5 1.1 a second matrix opens and closes it, by GELU (Shazeer 2020)."""
+    """ReLU's net without biases; in T5 1.1 a second matrix gates it, by GELU (Shazeer 2020)."""
 
     def __init__(self, config):
         super().__init__()
@@ -171,7 +236,7 @@ class T5Decoder(T5Stack):
 
 
 class TiedHead(nn.Module):
-    """States (B, T, D) → logits (B, T, V) by the embedding table, times `scale`, plus a bias where there is one."""
+    """States (B, T, D) → logits (B, T, V): times `scale`, times the embedding table, plus a bias if any."""
 
     def __init__(self, tokens, scale=1.0, bias=None):
         super().__init__()
@@ -183,7 +248,7 @@ class TiedHead(nn.Module):
 
 
 class Seq2Seq(Transformer):
-    """What T5 and BART share: lesson 05's Transformer with other stacks, a head, and a cache for the writer.
+    """Lesson 05's Transformer with other stacks, a head, and a cache for the one that writes.
 
     head: "language" for logits (B, T, V), None for the decoder's states (B, T, D)
     """
@@ -203,31 +268,42 @@ class Seq2Seq(Transformer):
     def embed(self, ids):
         return self.tokens(ids)
 
-    def write(self, target, memory, looks=None, cache=None):
-        """The decoder's states (B, T, D) for target (B, T); a KVCache holds what stands before, and grows."""
-        states = self.decoder.run(self.embed(target), memory=memory, memory_mask=looks, cache=cache)
-        if cache is not None:
-            cache.length += target.size(1)
-        return states
 
-    def decode(self, target, memory, looks=None, cache=None):
-        """Logits (B, T, V) for the token after each of target (B, T); states where there is no head."""
-        states = self.write(target, memory, looks, cache)
-        return self.head(states) if self.head else states
+def write(self, target, memory, looks=None, cache=None):
+    """The decoder's states (B, T, D) for target (B, T); a KVCache holds what stands before, and grows."""
+    states = self.decoder.run(self.embed(target), memory=memory, memory_mask=looks, cache=cache)
+    if cache is not None:
+        cache.length += target.size(1)
+    return states
 
-    def hidden(self, source, target, source_mask=None):
-        """The states that the head reads, (B, T, D), for source (B, S) and target (B, T)."""
-        return self.write(target, *self.encode(source, source_mask))
 
-    def forward(self, source, target, source_mask=None, cache=None):
-        """Logits (B, T, V), or states; source_mask (B, S), True = a real token."""
-        return self.decode(target, *self.encode(source, source_mask), cache)
+def decode(self, target, memory, looks=None, cache=None):
+    """Logits (B, T, V) for the token after each of target (B, T); states where there is no head."""
+    states = self.write(target, memory, looks, cache)
+    return self.head(states) if self.head else states
 
-    def new_cache(self, batch, n_slots):
-        """An empty cache for `batch` targets of up to `n_slots` tokens."""
-        c, weight = self.decoder.config, self.tokens.weight
-        K = getattr(c, "d_head", c.d_model // c.n_heads)
-        return KVCache(c.n_layers, batch, c.n_heads, n_slots, K, weight.dtype, weight.device)
+
+def hidden(self, source, target, source_mask=None):
+    """The states that the head reads, (B, T, D), for source (B, S) and target (B, T)."""
+    return self.write(target, *self.encode(source, source_mask))
+
+
+def forward(self, source, target, source_mask=None):
+    """Logits (B, T, V), or states; source_mask (B, S), True = a real token."""
+    return self.decode(target, *self.encode(source, source_mask))
+
+
+Seq2Seq.write, Seq2Seq.decode, Seq2Seq.hidden, Seq2Seq.forward = write, decode, hidden, forward
+
+
+def new_cache(self, batch, n_slots):
+    """An empty cache for `batch` targets of up to `n_slots` tokens."""
+    c, weight = self.decoder.config, self.tokens.weight
+    K = getattr(c, "d_head", c.d_model // c.n_heads)
+    return KVCache(c.n_layers, batch, c.n_heads, n_slots, K, weight.dtype, weight.device)
+
+
+Seq2Seq.new_cache = new_cache
 
 
 class T5(Seq2Seq):
@@ -239,7 +315,7 @@ class T5(Seq2Seq):
         return TiedHead(self.tokens, config.d_model**-0.5 if config.scaled else 1.0)
 
     def initialise(self):
-        """T5's start: each matrix by the root of what it reads; queries smaller, since no score is divided."""
+        """T5's start: by the root of what a matrix reads; queries smaller, as no score is divided."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -265,52 +341,35 @@ def t5_to_published(self, state):
 
 
 T5.from_published, T5.to_published = t5_from_published, t5_to_published
+T5.published_names = {
+    "shared": "tokens", "block.0.layer.0.SelfAttention.relative_attention_bias": "distances",
+    "block": "blocks", "final_layer_norm": "norm",
+    **{f"layer.0.SelfAttention.{part}": f"attention.{part}" for part in "qkv"},
+    **{f"layer.1.EncDecAttention.{part}": f"cross.{part}" for part in "qkv"},
+    "layer.0.SelfAttention.o": "attention.out", "layer.1.EncDecAttention.o": "cross.out",
+    "layer.0.layer_norm": "norm_1", "layer.1.layer_norm": "norm_cross", "layer.2.layer_norm": "norm_2",
+    "layer.2.DenseReluDense.wi_0": "feed_forward.gate", "layer.2.DenseReluDense.wi": "feed_forward.up",
+    "layer.2.DenseReluDense.wo": "feed_forward.down",
+}  # fmt: skip
+T5.published_ignored = ("EncDecAttention.relative_attention_bias.weight",)  # in old files; never used
+
+
 T5.model_type, T5.make_config = "t5", T5Config
 T5.published_classes = {"language": "T5ForConditionalGeneration", None: "T5Model"}
 T5.published_config = {
-    "vocab_size": "vocab_size",
-    "num_layers": "n_layers",
-    "num_decoder_layers": "n_decoder_layers",
-    "num_heads": "n_heads",
-    "d_model": "d_model",
-    "d_kv": "d_head",
-    "d_ff": "d_ff",
-    "feed_forward_proj": "net",
-    "relative_attention_num_buckets": "n_buckets",
-    "relative_attention_max_distance": "furthest",
-    "scale_decoder_outputs": "scaled",
-    "layer_norm_epsilon": "norm_eps",
-    "decoder_start_token_id": "start",
-}
+    "vocab_size": "vocab_size", "num_layers": "n_layers", "num_decoder_layers": "n_decoder_layers",
+    "num_heads": "n_heads", "d_model": "d_model", "d_kv": "d_head", "d_ff": "d_ff",
+    "feed_forward_proj": "net", "relative_attention_num_buckets": "n_buckets",
+    "relative_attention_max_distance": "furthest", "scale_decoder_outputs": "scaled",
+    "layer_norm_epsilon": "norm_eps", "decoder_start_token_id": "start",
+}  # fmt: skip
 T5.published_optional = {
-    "num_decoder_layers",
-    "feed_forward_proj",
-    "relative_attention_max_distance",
-    "scale_decoder_outputs",
-    "decoder_start_token_id",
-}
+    "num_decoder_layers", "feed_forward_proj", "relative_attention_max_distance",
+    "scale_decoder_outputs", "decoder_start_token_id",
+}  # fmt: skip
 T5.published_settings = {
-    "feed_forward_proj": ("relu", "gated-gelu"),
-    "tie_word_embeddings": True,
-    "dropout_rate": 0.0,
-}
-T5.published_names = {
-    "shared": "tokens",
-    "block.0.layer.0.SelfAttention.relative_attention_bias": "distances",
-    "block": "blocks",
-    **{f"layer.0.SelfAttention.{part}": f"attention.{part}" for part in "qkv"},
-    **{f"layer.1.EncDecAttention.{part}": f"cross.{part}" for part in "qkv"},
-    "layer.0.SelfAttention.o": "attention.out",
-    "layer.1.EncDecAttention.o": "cross.out",
-    "layer.0.layer_norm": "norm_1",
-    "layer.1.layer_norm": "norm_cross",
-    "layer.2.layer_norm": "norm_2",
-    "layer.2.DenseReluDense.wi_0": "feed_forward.gate",
-    "layer.2.DenseReluDense.wi": "feed_forward.up",
-    "layer.2.DenseReluDense.wo": "feed_forward.down",
-    "final_layer_norm": "norm",
-}
-T5.published_ignored = ("EncDecAttention.relative_attention_bias.weight",)  # in old files; never used
+    "feed_forward_proj": ("relu", "gated-gelu"), "tie_word_embeddings": True, "dropout_rate": 0.0
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -337,7 +396,7 @@ class BartBlock(Block):
 
 
 class BartDecoderBlock(DecoderBlock):
-    """The same for the writer."""
+    """The same for the stack that writes."""
 
     make_feed_forward, norm_first = BertFeedForward, False
 
@@ -385,108 +444,27 @@ class BART(Seq2Seq):
         return state | ({"final_logits_bias": self.head.bias.detach().clone()} if self.head else {})
 
 
-BART.model_type, BART.make_config = "bart", BartConfig
+BART.model_type, BART.make_config, BART.published_prefix = "bart", BartConfig, "model."
 BART.published_classes = {"language": "BartForConditionalGeneration", None: "BartModel"}
 BART.published_config = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "n_positions",
-    "encoder_layers": "n_layers",
-    "encoder_attention_heads": "n_heads",
-    "encoder_ffn_dim": "d_ff",
-    "decoder_layers": "n_decoder_layers",
-    "decoder_attention_heads": "n_decoder_heads",
-    "decoder_ffn_dim": "d_decoder_ff",
-    "d_model": "d_model",
-    "pad_token_id": "pad",
-    "decoder_start_token_id": "start",
-}
+    "vocab_size": "vocab_size", "max_position_embeddings": "n_positions", "d_model": "d_model",
+    "encoder_layers": "n_layers", "encoder_attention_heads": "n_heads", "encoder_ffn_dim": "d_ff",
+    "decoder_layers": "n_decoder_layers", "decoder_attention_heads": "n_decoder_heads",
+    "decoder_ffn_dim": "d_decoder_ff", "pad_token_id": "pad", "decoder_start_token_id": "start",
+}  # fmt: skip
 BART.published_optional = {"pad_token_id", "decoder_start_token_id"}
 BART.published_settings = {
-    "activation_function": "gelu",
-    "scale_embedding": False,
-    "tie_word_embeddings": True,
-    "dropout": 0.0,
-}
-BART.published_prefix = "model."
+    "activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True, "dropout": 0.0
+}  # fmt: skip
 BART.published_names = {
-    "shared": "tokens",
-    "layers": "blocks",
-    "embed_positions": "positions",
-    "layernorm_embedding": "norm_inputs",
+    "shared": "tokens", "layers": "blocks", "embed_positions": "positions",
+    "layernorm_embedding": "norm_inputs", "final_logits_bias": "head.bias",
     **{f"self_attn.{part}_proj": f"attention.{part}" for part in "qkv"},
     **{f"encoder_attn.{part}_proj": f"cross.{part}" for part in "qkv"},
-    "self_attn.out_proj": "attention.out",
-    "encoder_attn.out_proj": "cross.out",
-    "self_attn_layer_norm": "norm_1",
-    "encoder_attn_layer_norm": "norm_cross",
-    "final_layer_norm": "norm_2",
-    "fc1": "feed_forward.up",
-    "fc2": "feed_forward.down",
-    "final_logits_bias": "head.bias",
-}
-
-
-def drop_tokens(ids, keep, pad=0):
-    """The tokens of ids (B, n) where `keep` is True, in order, moved to the left: (B, longest row)."""
-    order = (~keep).long().argsort(dim=1, stable=True)[:, : keep.sum(1).max()]
-    return ids.gather(1, order).masked_fill(~keep.gather(1, order), pad)
-
-
-def token_masking(ids, generator, rate=0.3, mask=3):
-    """A <mask> in place of each token that chance picks."""
-    return ids.masked_fill(torch.rand(ids.shape, generator=generator, device=ids.device) < rate, mask)
-
-
-def token_deletion(ids, generator, rate=0.3, pad=0):
-    """Without the tokens that chance picks: the reader must also find out where something is missing."""
-    keep = torch.rand(ids.shape, generator=generator, device=ids.device) >= rate
-    return drop_tokens(ids, keep, pad)
-
-
-def text_infilling(ids, generator, rate=0.3, mean_length=3, mask=3, pad=0):
-    """One <mask> for each of some spans, whose lengths are Poisson; a span of length 0 is only inserted.
-
-    ids: (B, n) → (B, S), filled with `pad`. `rate` of the tokens go, on average.
-    """
-    B, n = ids.shape
-    spans = max(round(rate * n / mean_length), 1)
-    lengths = torch.poisson(torch.full((B, spans), float(mean_length), device=ids.device), generator).long()
-    lengths = lengths * (lengths.cumsum(1) <= n)
-    slots = n - lengths.sum(1, keepdim=True) + spans  # (B, 1) tokens and masks of the new text
-    places = torch.arange(n + spans, device=ids.device).expand(B, -1)
-    keys = torch.rand(places.shape, generator=generator, device=ids.device) + 2.0 * (places >= slots)
-    chosen = keys.argsort(1)[:, :spans]  # which slots are masks
-    sizes = torch.ones_like(places).scatter(1, chosen, lengths)
-    is_mask = torch.zeros_like(places, dtype=torch.bool).scatter(1, chosen, True)
-    starts = (sizes.cumsum(1) - sizes).clamp(max=n - 1)  # where each slot stands in ids
-    source = ids.gather(1, starts).masked_fill(is_mask, mask)
-    return source.masked_fill(places >= slots, pad)[:, : slots.max()]
-
-
-def sentence_permutation(ids, generator, stops):
-    """The sentences of ids (B, n) in random order; a sentence ends with a token of `stops`."""
-    ends = torch.isin(ids, torch.tensor(stops, dtype=ids.dtype, device=ids.device))
-    sentence = ends.long().cumsum(1) - ends.long()  # (B, n) 0 0 0 1 1 2 …
-    rank = torch.rand(ids.shape, generator=generator, device=ids.device).gather(1, sentence)
-    return ids.gather(1, rank.argsort(dim=1, stable=True))
-
-
-def document_rotation(ids, generator):
-    """The text begun at a token that chance picks, its beginning moved behind its end."""
-    B, n = ids.shape
-    start = torch.randint(n, (B, 1), generator=generator, device=ids.device)
-    return ids.gather(1, (torch.arange(n, device=ids.device) + start) % n)
-
-
-def denoise(ids, generator, stops=(), rate=0.3, mean_length=3, mask=3, pad=0):
-    """BART's final task: sentences permuted, then spans infilled; the target is `ids` itself.
-
-    ids: (B, n) → source (B, S) and source_mask (B, S), True = a real token
-    Source: Lewis et al. 2020, section 2.2.
-    """
-    source = sentence_permutation(ids, generator, stops)
-    source = text_infilling(source, generator, rate, mean_length, mask, pad)[:, : ids.size(1)]
-    return source, source != pad
+    "self_attn.out_proj": "attention.out", "encoder_attn.out_proj": "cross.out",
+    "self_attn_layer_norm": "norm_1", "encoder_attn_layer_norm": "norm_cross",
+    "final_layer_norm": "norm_2", "fc1": "feed_forward.up", "fc2": "feed_forward.down",
+}  # fmt: skip
 
 
 def shift_right(target, start):
@@ -499,3 +477,16 @@ def seq2seq_loss(model, source, target, source_mask=None, start=None):
     asked, inputs = target >= 0, shift_right(target, model.config.start if start is None else start)
     states = model.hidden(source, inputs, source_mask)[asked]
     return F.cross_entropy(model.head(states).float(), target[asked])
+
+
+@torch.no_grad()
+def answer(model, source, n_new, source_mask=None, eos=2):
+    """Up to n_new tokens for each source (B, S), always the likeliest: (B, n_new), 0 behind `eos`."""
+    memory, cache = model.encode(source, source_mask), model.new_cache(len(source), n_new)
+    token, written = source.new_full((len(source), 1), model.config.start), []
+    for _ in range(n_new):
+        token = model.decode(token, *memory, cache=cache)[:, -1:].argmax(-1)
+        written.append(token)
+    text = torch.cat(written, dim=1)
+    ended = (text == eos).cumsum(1) - (text == eos).long()
+    return text.masked_fill(ended > 0, 0)
