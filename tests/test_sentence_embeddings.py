@@ -1,0 +1,197 @@
+"""Sentence embeddings: equal to sentence-transformers, padding never counts, and losses that are what they say."""
+
+import json
+import math
+import re
+import shutil
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from utils import data, zoo
+from utils.lessons.bert import BERT, BertConfig
+from utils.lessons.sentence_embeddings import (
+    POOLS,
+    PairClassifier,
+    SentenceEncoder,
+    in_batch_loss,
+    pad_right,
+    pair_loss,
+    token_batches,
+)
+
+TINY = BertConfig(vocab_size=6144, n_positions=24, n_layers=2, n_heads=2, d_model=16, d_ff=24)
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    """500 real sentences of news."""
+    found = (s for text in data.news() for s in re.split(r"(?<=[.!?])\s+", text) if len(s) > 15)
+    return [next(found) for _ in range(500)]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return zoo.sentence_encoder("minilm")
+
+
+@pytest.fixture
+def tiny():
+    torch.manual_seed(0)
+    return SentenceEncoder(BERT(TINY).eval(), zoo.load("gpt-200k")[1])
+
+
+def close(ours, theirs, tolerance=1e-5):
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
+
+
+def test_minilm_is_equal_to_sentence_transformers(minilm, sentences):
+    theirs = SentenceTransformer(str(data.minilm_folder()), device="cpu")
+    wanted = theirs.encode(sentences, convert_to_tensor=True)
+    close(minilm.encode(sentences), wanted)
+    close(minilm.encode(sentences[:40], budget=100), wanted[:40])
+    long = " ".join(sentences[:40])  # cut at 256 tokens by both
+    close(minilm.encode([long]), theirs.encode([long], convert_to_tensor=True))
+
+
+def test_minilm_states_are_equal_to_transformers(minilm, sentences):
+    theirs, _ = zoo.minilm()
+    for start in range(0, 500, 50):
+        ids, mask = pad_right(minilm.rows(sentences[start : start + 50]))
+        with torch.no_grad():
+            ours, wanted = minilm.model(ids, mask), theirs(input_ids=ids, attention_mask=mask.long())
+            pooled = minilm.model.pooler(ours)
+        close(ours[mask], wanted.last_hidden_state[mask])
+        close(pooled, wanted.pooler_output)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pools_are_equal_to_the_library_and_never_see_padding(name):
+    rng = torch.Generator().manual_seed(0)
+    states, lengths = torch.randn(4, 7, 5, generator=rng), torch.tensor([7, 3, 1, 5])
+    mask = torch.arange(7) < lengths[:, None]
+    features = {"token_embeddings": states, "attention_mask": mask.long()}
+    close(POOLS[name](states, mask), Pooling(5, pooling_mode=name)(features)["sentence_embedding"])
+    padded = states.masked_fill(~mask[..., None], 1e6)
+    close(POOLS[name](padded, mask), POOLS[name](states, mask))
+    for row, length in enumerate(lengths):
+        close(POOLS[name](states[row : row + 1, :length]), POOLS[name](states, mask)[row : row + 1])
+
+
+def test_neither_order_nor_company_changes_a_vector(tiny):
+    texts = ["A dog.", "A cat sat on the old mat and slept.", "Rain!", "The boy ran home.", "", "Rain!"]
+    alone = torch.cat([tiny.encode([text]) for text in texts])
+    for budget in (1, 30, 2048):
+        close(tiny.encode(texts, budget), alone)
+        close(tiny.encode(texts[::-1], budget), alone.flip(0))
+    close(alone.norm(dim=1), torch.ones(6))
+    assert tiny.encode([]).shape == (0, 16)
+
+
+def test_a_sentence_is_framed_and_cut(tiny, minilm):
+    assert [(row[0], row[-1]) for row in tiny.rows(["A dog.", ""])] == [(5, 4), (5, 4)]
+    (row,) = tiny.rows(["dog " * 50])
+    assert len(row) == 24 and row[-1] == 4
+    assert minilm.max_length == 256 and minilm.rows(["a"]) == [[101, 1037, 102]]
+
+
+@pytest.mark.parametrize("budget", [1, 7, 64, 10_000])
+def test_batches_hold_every_row_once_within_their_budget(budget):
+    lengths = torch.randint(1, 40, (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    batches = list(token_batches(lengths, budget))
+    assert sorted(row for batch in batches for row in batch) == list(range(200))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in token_batches(lengths, 256))
+    assert padded < 1.1 * sum(lengths)
+
+
+def test_in_batch_loss_is_the_library_s_and_has_its_limits():
+    rng = torch.Generator().manual_seed(0)
+    u, v = torch.randn(2, 6, 8, generator=rng)
+    theirs = MultipleNegativesRankingLoss(torch.nn.Identity(), scale=20.0)
+    close(in_batch_loss(u, v), theirs.compute_loss_from_embeddings([u, v], None))
+    same = u[:1].expand(6, -1)
+    assert in_batch_loss(same, same).item() == pytest.approx(math.log(6), abs=1e-5)
+    basis = torch.eye(6)
+    assert in_batch_loss(basis, basis) < 1e-6 and in_batch_loss(basis, basis.roll(1, 0)) > 19
+    close(in_batch_loss(3 * u, v / 5), in_batch_loss(u, v))
+
+
+def test_pairs_are_learned_in_both_directions(tiny):
+    first, second = (
+        pad_right(tiny.rows(texts)) for texts in (["A dog.", "Rain fell."], ["The hound.", "Wet."])
+    )
+    u, v = tiny(*first), tiny(*second)
+    close(pair_loss(tiny, first, second), (in_batch_loss(u, v) + in_batch_loss(v, u)) / 2)
+    close(pair_loss(tiny, first, second), pair_loss(tiny, second, first))
+    pair_loss(tiny, first, second).backward()
+    assert tiny.model.inputs.tokens.weight.grad.abs().sum() > 0
+
+
+def test_the_classifier_sees_both_vectors_and_their_distance():
+    torch.manual_seed(0)
+    judge, (u, v) = PairClassifier(4, 3), torch.randn(2, 5, 4)
+    weight = judge.weigh.weight
+    wanted = u @ weight[:, :4].T + v @ weight[:, 4:8].T + (u - v).abs() @ weight[:, 8:].T
+    close(judge(u, v), wanted)
+
+
+# ---- folders of sentence-transformers
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small model as sentence-transformers writes it down."""
+    torch.manual_seed(0)
+    zoo.save(BERT(TINY), zoo.load("gpt-200k")[1], tmp_path, dtype=torch.float32)
+    for file in ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(data.minilm_folder() / file, tmp_path / file)
+    return tmp_path
+
+
+def change(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_folder_says_how_it_pools(folder):
+    assert zoo.read_modules(folder) == {"pool": "mean", "normalise": True, "max_length": 256}
+    assert zoo.sentence_encoder(folder).max_length == 24
+    change(folder / "1_Pooling/config.json", pooling_mode_mean_tokens=False, pooling_mode_cls_token=True)
+    assert zoo.read_modules(folder)["pool"] == "cls"
+    (folder / "1_Pooling/config.json").write_text('{"embedding_dimension": 16, "pooling_mode": "max"}')
+    assert zoo.read_modules(folder)["pool"] == "max"
+    parts = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps(parts[:2]))
+    assert zoo.read_modules(folder)["normalise"] is False
+
+
+DAMAGES = {
+    "two poolings": ("1_Pooling/config.json", {"pooling_mode_cls_token": True}, "pools by"),
+    "an unknown pooling": ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "pools by lasttoken"),
+    "another module": (
+        "modules.json",
+        [{"type": "a.Transformer", "path": ""}, {"type": "a.Dense", "path": "d"}],
+        "Dense",
+    ),
+    "not JSON": ("1_Pooling/config.json", "<html>", "is not JSON"),
+    "missing": ("1_Pooling/config.json", None, "is missing"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_folder_gets_one_sentence(folder, name):
+    file, damage, sentence = DAMAGES[name]
+    if damage is None:
+        (folder / file).unlink()
+    elif isinstance(damage, dict):
+        change(folder / file, **damage)
+    else:
+        (folder / file).write_text(damage if isinstance(damage, str) else json.dumps(damage))
+    with pytest.raises(zoo.ZooError, match=sentence) as error:
+        zoo.sentence_encoder(folder)
+    assert "\n" not in str(error.value)
