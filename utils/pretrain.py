@@ -3,6 +3,7 @@
 import json
 import lzma
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -303,6 +304,106 @@ def pairs(corpus, name):
         for row in map(json.loads, file):
             groups.setdefault(row["paradigm"], []).append((as_written(row["good"]), as_written(row["bad"])))
     return groups
+
+
+# Sentence-BERT: the zoo's BERT, trained on pairs of sentences that belong together.
+
+PAIRS = {"paraphrases": 4, "splits": 2, "gists": 2, "words": 3, "neighbours": 5}  # shares of the batches
+
+
+def rows_of(corpus, name):
+    """The rows of a packed file of JSON lines that may be trained on."""
+    with lzma.open(Path(corpus) / f"{name}.jsonl.xz", "rt", encoding="utf-8") as file:
+        return [row for row in map(json.loads, file) if row.get("split", "train") == "train"]
+
+
+def sentences_of(text):
+    """The sentences of a text, cut where a full stop, question or exclamation mark is followed by space."""
+    return [sentence for sentence in re.split(r"(?<=[.!?])[\"']?\s+", text.strip()) if len(sentence) > 10]
+
+
+def sentence_pairs(corpus):
+    """{kind: [(sentence, sentence), …]}, two that mean the same or nearly so; no row marked `dev`.
+
+    paraphrases  sentences with one French translation, and pairs that people scored 4 or more out of 5
+    splits       a long sentence of Wikipedia and the two short ones that say the same
+    gists        the beginning of a story and the first sentence of its paraphrase or summary
+    words        a word and its definition in the Open English WordNet
+    neighbours   sentences that stand next to each other in a story: weak, but there are many
+    """
+    found = {kind: [] for kind in PAIRS}
+    scored = [row for row in rows_of(corpus, "sts-open") if row["score"] >= 4]
+    for row in rows_of(corpus, "paraphrase-tatoeba") + scored:
+        found["paraphrases"].append((row["sentence1"], row["sentence2"]))
+    for row in rows_of(corpus, "wikisplit"):
+        found["splits"].append((as_written(row["complex"]), as_written(" ".join(row["simple"]))))
+    for row in rows_of(corpus, "instruct"):
+        if row["source"] in ("snakes-paraphrase", "snakes-summaries") and row["input"]:
+            start, gist = sentences_of(row["input"])[:3], sentences_of(row["output"])[:1]
+            found["gists"].append((" ".join(start), " ".join(gist)))
+    for row in rows_of(corpus, "oewn-senses"):
+        found["words"].append((row["lemma"], row["definition"]))
+    for row in rows_of(corpus, "stories-simple"):
+        pairs = list(zip(*(sentences_of(row["text"])[i:] for i in (0, 1)), strict=False))
+        found["neighbours"].extend(pairs[::5])
+    return {kind: [pair for pair in pairs if all(pair)] for kind, pairs in found.items()}
+
+
+def pair_batches(encoder, pairs, batch=128, seed=0):
+    """`batches(step)`: two (ids, mask), the first and the second sentences of `batch` pairs of one kind."""
+    from utils.lessons.sentence_embeddings import pad_right
+
+    kinds = [kind for kind, share in PAIRS.items() for _ in range(share) if pairs[kind]]
+
+    def batches(step):
+        rng = np.random.default_rng([seed, step])
+        kind = pairs[kinds[rng.integers(len(kinds))]]
+        chosen = [kind[i] for i in rng.permutation(len(kind))[:batch]]
+        return tuple(pad_right(encoder.rows(side)) for side in zip(*chosen, strict=True))
+
+    return batches
+
+
+def train_sbert(corpus, start="bert", steps=2000, rate=3e-4, warmup=100, seed=0, every=100):
+    """The zoo's `start` taught to put sentences that mean the same side by side; an encoder."""
+    from utils import train, zoo
+    from utils.lessons.sentence_embeddings import pair_loss
+
+    torch.manual_seed(seed)
+    encoder = zoo.sentence_encoder(start)
+    learned = encoder.model.state_dict()
+    encoder.model = type(encoder.model)(encoder.model.config)  # without the head that fills blanks
+    encoder.model.load_state_dict(
+        {k: w for k, w in learned.items() if not k.startswith(("head", "next"))}, strict=False
+    )
+    batches = pair_batches(encoder, sentence_pairs(corpus), seed=seed)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=rate, weight_decay=0.01)
+    total = 0.0
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * train.cosine(step, steps, warmup)
+        loss = pair_loss(encoder, *batches(step))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimizer.step()
+        total += loss.item()
+        if (step + 1) % every == 0:
+            found = sts_correlation(encoder, corpus)
+            print(f"{step + 1} of {steps}: loss {total / every:.3f}, STS {found:.4f}", flush=True)
+            total = 0.0
+    return encoder.eval()
+
+
+def sts_correlation(encoder, corpus, split="dev"):
+    """Spearman's correlation of cosines with the scores that people gave to the pairs of sts-open."""
+    from scipy.stats import spearmanr
+
+    with lzma.open(Path(corpus) / "sts-open.jsonl.xz", "rt", encoding="utf-8") as file:
+        rows = [row for row in map(json.loads, file) if row["split"] == split]
+    u, v = (encoder.encode([row[side] for row in rows]) for side in ("sentence1", "sentence2"))
+    cosines = torch.nn.functional.cosine_similarity(u, v)
+    return float(spearmanr(cosines.numpy(), [row["score"] for row in rows]).statistic)
 
 
 def main(arguments):
