@@ -377,14 +377,15 @@ def train_sbert(corpus, start="bert", steps=2000, rate=3e-4, warmup=100, seed=0,
         {k: w for k, w in learned.items() if not k.startswith(("head", "next"))}, strict=False
     )
     batches = pair_batches(encoder, sentence_pairs(corpus), seed=seed)
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=rate, weight_decay=0.01)
+    optimizer, mixed = torch.optim.AdamW(encoder.parameters(), lr=rate), train.MixedPrecision(encoder)
     total = 0.0
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate * train.cosine(step, steps, warmup)
-        loss = pair_loss(encoder, *batches(step))
-        optimizer.zero_grad()
+        mixed.refresh()
+        loss = pair_loss(mixed.copy, *batches(step))
         loss.backward()
+        mixed.collect()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         total += loss.item()
