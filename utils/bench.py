@@ -141,7 +141,7 @@ def our_training(sizes, muon):
     adamw = [torch.optim.AdamW(model.parameters(), fused=True)]
     optimizers = train.make_optimizers(model) if muon else adamw
     mixed = train.MixedPrecision(model)
-    return lambda inputs, targets: train.train_step(mixed, optimizers, inputs, targets, rate=1e-4)
+    return lambda inputs, targets: train.train_step(mixed, optimizers, (inputs, targets), rate=1e-4)
 
 
 def our_float32_training(sizes):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from utils.course import atomic
 
@@ -64,9 +65,17 @@ def make_optimizers(model, rate=4e-3, weight_decay=0.05):
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; rates matched to AdamW's.
     """
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    matrices = {
+        id(p)
+        for m in model.modules()
+        if isinstance(m, nn.Linear | nn.RNNBase)
+        for p in m.parameters()
+        if p.ndim == 2
+    }
     inner, outer = [], []
     for name, p in model.named_parameters():
-        is_inner = p.ndim == 2 and not name.startswith(("tokens", "positions", "head"))
+        is_inner = id(p) in matrices - tables and not name.endswith("head.weight")
         (inner if is_inner else outer).append(p)
     muon = torch.optim.Muon(inner, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
     return [muon, torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
@@ -82,8 +91,8 @@ class MixedPrecision:
     def collect(self):
         """Move the copy's gradients to the model, averaged over all processes."""
         for p, q in self.pairs:
-            p.grad, q.grad = q.grad.float(), None
-            if dist.is_initialized():
+            p.grad, q.grad = None if q.grad is None else q.grad.float(), None
+            if p.grad is not None and dist.is_initialized():
                 dist.all_reduce(p.grad)
                 p.grad /= dist.get_world_size()
 
@@ -150,13 +159,21 @@ def resume(folder, model, optimizers):
     return state["step"], json.loads(state["log"])
 
 
-def train_step(mixed, optimizers, inputs, targets, rate, clip=1.0):
-    """One update of `mixed.model` on one batch at learning rate `rate`; returns the loss in nats a token."""
+def predict_next(model, batch, generator):
+    """The objective of a language model: the loss of (inputs, targets); nothing is drawn."""
+    return token_loss(model, *batch)
+
+
+def train_step(mixed, optimizers, batch, rate, clip=1.0, objective=predict_next, seed=0):
+    """One update of `mixed.model` on one batch (a tuple of tensors) at learning rate `rate`; returns the loss.
+
+    objective: (model, batch, generator) → the loss; what it draws comes from `generator`, which starts at `seed`
+    """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
     mixed.refresh()
-    loss = token_loss(mixed.copy, inputs, targets)
+    loss = objective(mixed.copy, batch, torch.Generator(batch[0].device).manual_seed(seed))
     loss.backward()
     mixed.collect()
     torch.nn.utils.clip_grad_norm_(mixed.model.parameters(), clip)
@@ -165,10 +182,22 @@ def train_step(mixed, optimizers, inputs, targets, rate, clip=1.0):
     return loss.item()
 
 
-def fit(model, batches, steps, folder=None, rate=4e-3, warmup=100, evaluate=None, every=250, seconds=300):
-    """Train `model` on `batches(step) -> (inputs, targets)` for `steps` steps and return the log, a list of dicts.
+def fit(
+    model,
+    batches,
+    steps,
+    folder=None,
+    rate=4e-3,
+    warmup=100,
+    evaluate=None,
+    every=250,
+    seconds=300,
+    objective=predict_next,
+):
+    """Train `model` on `batches(step) -> tuple of tensors` for `steps` steps and return the log, a list of dicts.
 
     folder    where checkpoints are kept; an interrupted run in the same folder goes on where it stood
+    objective what is learned, see `train_step`; the next token unless it says otherwise
     evaluate  called as evaluate(model) every `every` steps and at the end; its dict joins the log
     seconds   time between checkpoints
     Several processes (accelerate launch, torchrun) share each batch; the stop button leaves the model usable.
@@ -182,8 +211,9 @@ def fit(model, batches, steps, folder=None, rate=4e-3, warmup=100, evaluate=None
     saved_at = time.monotonic()
     for step in range(start, steps):
         began, last = time.monotonic(), step + 1 == steps
-        inputs, targets = (ids[rank() :: world()].to(place) for ids in batches(step))
-        loss = train_step(mixed, optimizers, inputs, targets, rate * cosine(step, steps, warmup))
+        batch = tuple(ids[rank() :: world()].to(place) for ids in batches(step))
+        now = rate * cosine(step, steps, warmup)
+        loss = train_step(mixed, optimizers, batch, now, objective=objective, seed=step * world() + rank())
         took = time.monotonic() - began
         log.append({"step": step + 1, "loss": round(loss, 4), "seconds": round(took, 3)})
         if evaluate and first and (last or (step + 1) % every == 0):

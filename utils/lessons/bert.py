@@ -138,6 +138,61 @@ def initialise(model, std=0.02):
             nn.init.zeros_(parameter)
 
 
+def mask_tokens(ids, generator, vocab_size, mask_id, rate=0.15, first=7):
+    """Choose about `rate` of the tokens to be asked for, and hide most of them.
+
+    ids: (B, T); those below `first` are special and never chosen
+    Returns inputs (B, T): of the chosen, 80 % the mask, 10 % any token, 10 % as they were;
+    and targets (B, T): what was there at the chosen places, -1 elsewhere.
+    Source: Devlin et al. 2019, section 3.1.
+    """
+    draw = {"generator": generator, "device": ids.device}
+    chosen = (torch.rand(ids.shape, **draw) < rate) & (ids >= first)
+    fate = torch.rand(ids.shape, **draw)
+    strangers = torch.randint(vocab_size, ids.shape, **draw)
+    inputs = torch.where(chosen & (fate < 0.9), strangers, ids)
+    inputs = inputs.masked_fill(chosen & (fate < 0.8), mask_id)
+    return inputs, ids.masked_fill(~chosen, -1)
+
+
+def filling_loss(model, states, targets):
+    """Mean cross entropy in nats of the asked tokens; states (B, T, D), targets (B, T), -1 = not asked."""
+    asked = targets >= 0
+    logits = model.head(states[asked]).float()  # (asked places, V)
+    return F.cross_entropy(logits, targets[asked], reduction="sum") / asked.sum().clamp(min=1)
+
+
+def masked_loss(model, inputs, targets, mask=None, **how):
+    """How badly `model` fills the blanks of inputs (B, T); `how`: what `hidden` takes besides ids and mask."""
+    return filling_loss(model, model.hidden(inputs, mask, **how), targets)
+
+
+def next_sentence_pairs(rows, generator, sep=4, cls=5):
+    """Cut pieces of running text in two; leave half of the pairs as they are, give the others a stranger.
+
+    rows: (B, n) token ids, pieces of different texts, B > 1
+    Returns ids (B, n + 3), [CLS] A [SEP] B [SEP]; segments (B, n + 3), 0 up to the first [SEP], then 1;
+    and is_next (B,), True where B does follow A. Source: Devlin et al. 2019, section 3.1.
+    """
+    B, n = rows.shape
+    draw = {"generator": generator, "device": rows.device}
+    first, second = rows[:, : n // 2], rows[:, n // 2 :]
+    is_next = torch.rand(B, **draw) < 0.5
+    shift = torch.randint(1, B, (), **draw).item()  # whose second piece: never one's own
+    second = torch.where(is_next[:, None], second, second.roll(shift, dims=0))
+    start, end = rows.new_full((B, 1), cls), rows.new_full((B, 1), sep)
+    ids = torch.cat([start, first, end, second, end], dim=1)
+    segments = (torch.arange(n + 3, device=rows.device) >= n // 2 + 2).long().expand(B, -1)
+    return ids, segments, is_next
+
+
+def pretraining_loss(model, inputs, segments, targets, is_next, mask=None):
+    """Both tasks of a BERT with head "pretraining": the blanks plus the pairs, in nats."""
+    states = model.hidden(inputs, mask, segments=segments)
+    verdicts = model.next(model.pooler(states)).float()  # (B, 2): column 0 says that B follows A
+    return filling_loss(model, states, targets) + F.cross_entropy(verdicts, (~is_next).long())
+
+
 BERT.model_type, BERT.make_config = "bert", BertConfig
 BERT.published_classes = {None: "BertModel", "masked": "BertForMaskedLM", "pretraining": "BertForPreTraining"}
 BERT.published_config = {

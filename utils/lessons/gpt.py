@@ -89,14 +89,26 @@ class GPT(Stack):
     def __init__(self, config, head="language"):
         super().__init__(config)
         self.kind, self.head = head, None
+        for layer, block in enumerate(self.blocks):
+            self.vary(block, layer)
         if head:
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-            self.head.weight = self.tokens.weight
+            self.make_head(config)
         initialise(self)
 
     def make_inputs(self, config):
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = nn.Embedding(config.n_positions, config.d_model)
+
+    def make_head(self, config):
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def vary(self, block, layer):
+        """Change the block of one layer, in families whose layers differ."""
+
+    def enter(self, ids, positions):
+        """What the first block reads, (B, T, D)."""
+        return self.tokens(ids) + self.positions(positions)
 
     def forward(self, ids, mask=None, positions=None, cache=None):
         """ids: (B, T) → logits (B, T, V), or states where there is no head; for the rest see `hidden`."""
@@ -107,7 +119,7 @@ class GPT(Stack):
 def initialise(model):
     """GPT-2's start: normal(0, 0.02); layers that write into the stream are divided by the root of their number."""
     for name, parameter in model.named_parameters():
-        if parameter.dim() == 2:
+        if parameter.dim() >= 2:
             writes = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
             nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * model.config.n_layers) if writes else 0.02)
         elif name.endswith("bias"):
@@ -129,7 +141,7 @@ def hidden(self, ids, mask=None, positions=None, cache=None):
         if mask is not None and mask.dim() == 2:
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:]
     mask = visible(mask, T, start, ids.device)
-    x = self.run(self.tokens(ids) + self.positions(positions), mask=mask, cache=cache)  # (B, T, D)
+    x = self.run(self.enter(ids, positions), mask=mask, positions=positions, cache=cache)  # (B, T, D)
     if cache is not None:
         cache.length += T
     return x
