@@ -19,7 +19,9 @@ def mean_pool(states, mask=None):
 
 def max_pool(states, mask=None):
     """The largest value of each number over the real states: (B, T, D) → (B, D)."""
-    return (states if mask is None else states.masked_fill(~mask[..., None], -torch.inf)).amax(1)
+    if mask is not None:
+        states = states.masked_fill(~mask[..., None], -torch.inf)
+    return states.amax(1)
 
 
 def cls_pool(states, mask=None):
@@ -31,7 +33,7 @@ POOLS = {"mean": mean_pool, "max": max_pool, "cls": cls_pool}
 
 
 def pad_right(rows, pad=0):
-    """Lists of ids → ids (B, T), filled up on the right, and mask (B, T), or None where all are equally long."""
+    """Lists of ids → ids (B, T), filled up on the right, and mask (B, T); None if nothing is padded."""
     lengths = torch.tensor([len(row) for row in rows])
     if lengths.min() == lengths.max():
         return torch.tensor(rows), None
@@ -40,7 +42,7 @@ def pad_right(rows, pad=0):
 
 
 def token_batches(lengths, budget):
-    """Put rows of like length together: lists of row numbers, each batch at most `budget` tokens, padding too."""
+    """Rows of like length together: lists of row numbers, each `budget` tokens at most."""
     batch = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) + 1) * lengths[row] > budget:
@@ -51,8 +53,11 @@ def token_batches(lengths, budget):
         yield batch
 
 
-class SentenceEncoder(nn.Module):
-    """A sentence in, one vector out: an encoder of BERT's kind, a pooling and perhaps length 1.
+FRAMES = ("[CLS]", "[SEP]"), ("<cls>", "<sep>"), ("<s>", "</s>")  # before and behind a sentence
+
+
+class PooledEncoder(nn.Module):
+    """A sentence in, one vector out: an encoder of BERT's kind and a pooling.
 
     model: has `hidden(ids, mask)` → (B, T, D);   tokenizer: of the library `tokenizers`
     Source: Reimers and Gurevych 2019, section 3.
@@ -68,7 +73,7 @@ class SentenceEncoder(nn.Module):
         self.frame = next(pair for pair in known if None not in pair)
 
     def rows(self, sentences):
-        """Each sentence as a list of ids between [CLS] and [SEP], cut to what the model can read."""
+        """Each sentence as ids between [CLS] and [SEP], cut to what the model can read."""
         (first, last), room = self.frame, self.max_length - 2
         found = self.tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
         return [[first, *encoding.ids[:room], last] for encoding in found]
@@ -78,37 +83,39 @@ class SentenceEncoder(nn.Module):
         vectors = self.pool(self.model.hidden(ids, mask).float(), mask)
         return F.normalize(vectors, dim=-1) if self.normalise else vectors
 
+
+class SentenceEncoder(PooledEncoder):
+    """An encoder that is handed whole lists of sentences."""
+
     @torch.no_grad()
     def encode(self, sentences, budget=2048):
         """A list of n sentences → vectors (n, D), float32, in batches of like lengths."""
         rows = self.rows(sentences)
         vectors = torch.zeros(len(rows), self.model.config.d_model)
         for batch in token_batches([len(row) for row in rows], budget):
-            ids, mask = pad_right([rows[i] for i in batch], getattr(self.model.config, "pad", 0))
-            vectors[batch] = self(ids, mask)
+            pad = getattr(self.model.config, "pad", 0)
+            vectors[batch] = self(*pad_right([rows[i] for i in batch], pad))
         return vectors
 
 
-FRAMES = ("[CLS]", "[SEP]"), ("<cls>", "<sep>"), ("<s>", "</s>")  # what stands around a sentence
-
-
 def in_batch_loss(u, v, scale=20):
-    """Each u must find its own v among all v of the batch, in nats: u, v (B, D), rows that belong together.
+    """Each u must find its own v among all v of the batch, in nats.
 
-    Source: Henderson et al. 2017, section 4.4; the scale of cosines as in sentence-transformers.
+    u: (B, D)   v: (B or more, D), v[i] belongs to u[i], those behind the first B to nobody
+    Source: Henderson et al. 2017, section 4.4; the scale as in sentence-transformers.
     """
-    scores = scale * F.normalize(u, dim=-1) @ F.normalize(v, dim=-1).T  # (B, B)
+    scores = scale * F.normalize(u, dim=-1) @ F.normalize(v, dim=-1).T  # (B, B or more)
     return F.cross_entropy(scores, torch.arange(len(u), device=u.device))
 
 
-def pair_loss(encode, first, second):
-    """The loss of a batch of pairs, in both directions; first, second: (ids, mask) as `encode` takes them."""
-    u, v = encode(*first), encode(*second)
+def pair_loss(encode, one, other):
+    """The loss of a batch of pairs, in both directions; one, other: the (ids, mask) of `encode`."""
+    u, v = encode(*one), encode(*other)
     return (in_batch_loss(u, v) + in_batch_loss(v, u)) / 2
 
 
 class PairClassifier(nn.Module):
-    """Is it the same, something else, the opposite? Logits (B, n) from W [u; v; |u - v|].
+    """What are two sentences to each other? Logits (B, n) from W [u; v; |u - v|].
 
     Source: Reimers and Gurevych 2019, section 3.
     """
