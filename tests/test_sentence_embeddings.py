@@ -1,15 +1,21 @@
 """Sentence embeddings: equal to sentence-transformers, padding never counts, and losses that are what they say."""
 
+import http.server
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
+import threading
 
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Pooling
+from test_zoo import ROOT, Hub
 
 from utils import data, zoo
 from utils.lessons.bert import BERT, BertConfig
@@ -119,6 +125,9 @@ def test_in_batch_loss_is_the_library_s_and_has_its_limits():
     basis = torch.eye(6)
     assert in_batch_loss(basis, basis) < 1e-6 and in_batch_loss(basis, basis.roll(1, 0)) > 19
     close(in_batch_loss(3 * u, v / 5), in_batch_loss(u, v))
+    strangers = torch.randn(3, 8, generator=rng)
+    wanted = theirs.compute_loss_from_embeddings([u, v, torch.cat([strangers, strangers])], None)
+    close(in_batch_loss(u, torch.cat([v, strangers, strangers])), wanted)
 
 
 def test_pairs_are_learned_in_both_directions(tiny):
@@ -195,3 +204,56 @@ def test_a_damaged_folder_gets_one_sentence(folder, name):
     with pytest.raises(zoo.ZooError, match=sentence) as error:
         zoo.sentence_encoder(folder)
     assert "\n" not in str(error.value)
+
+
+class HubOfFolders(Hub):
+    """A hub whose models have folders of their own."""
+
+    name = "someone/sentences"
+
+    def answer(self, body=True):
+        path, start = self.path.split("?")[0], f"/{self.name}/resolve/{self.commit}/"
+        files = {p.relative_to(self.folder).as_posix(): p for p in self.folder.rglob("*") if p.is_file()}
+        if path.startswith(f"/api/models/{self.name}"):
+            said = {"id": self.name, "sha": self.commit, "siblings": [{"rfilename": name} for name in files]}
+            if "/tree/" in path:
+                said = [
+                    {"type": "file", "path": name, "size": p.stat().st_size, "oid": self.commit}
+                    for name, p in files.items()
+                ]
+            return self.send(200, json.dumps(said).encode(), "application/json", body)
+        if path.removeprefix(start) in files:
+            content = files[path.removeprefix(start)].read_bytes()
+            return self.send(200, content, "application/octet-stream", body)
+        self.send(404, b"{}", "application/json", body, {"X-Error-Code": "EntryNotFound"})
+
+
+READ = (
+    "from utils import zoo\ne = zoo.sentence_encoder('someone/sentences')\n"
+    "print(e.pool.__name__, e.normalise, e.max_length, e.encode(['A dog.']).tolist()[0][:4])"
+)
+
+
+@pytest.mark.parametrize("is_chain", [True, False])
+def test_sentence_encoders_are_opened_from_the_hub(folder, tmp_path_factory, is_chain):
+    change(folder / "1_Pooling/config.json", pooling_mode_mean_tokens=False, pooling_mode_max_tokens=True)
+    if not is_chain:  # a plain encoder, such as bert-base-uncased
+        (folder / "modules.json").unlink()
+    here = zoo.sentence_encoder(folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("H", (HubOfFolders,), {"folder": folder}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    settings |= {"HF_HOME": str(tmp_path_factory.mktemp("cache"))}
+    settings |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", READ], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=120
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    wanted = (
+        f"{here.pool.__name__} {here.normalise} {here.max_length} {here.encode(['A dog.']).tolist()[0][:4]}"
+    )
+    assert done.stdout.strip() == wanted, done.stderr
+    assert here.pool is POOLS["max" if is_chain else "mean"]
