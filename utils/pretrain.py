@@ -103,6 +103,9 @@ RECIPES = {
     "t5": relative("t5", "spans", "language"),
     "bart": relative("bart", "noise", "language"),
     "distilbert": relative("distilbert", "imitation", "masked", parent="bert"),
+    "sbert": Recipe(
+        "bert", {}, steps=1500, batch=128, length=128, rate=1e-3, objective="pairs", parent="bert"
+    ),
 }
 
 
@@ -332,10 +335,12 @@ def held_out_loss(model, recipe, ids):
 
 def train_member(name, corpus, state, steps=None):
     """Make the zoo's member `name` from the texts in folder `corpus`; checkpoints stand in folder `state`."""
-    from utils import train, zoo
+    from utils import train
 
     torch.manual_seed(0)
     recipe = RECIPES[name]
+    if recipe.objective == "pairs":
+        return train_on_pairs(name, corpus, state, steps)
     sources = read_corpus(corpus, recipe.mix)
     tokenizer = get_tokenizer(sources)
     data = encoded(sources, tokenizer, recipe.mix, state.parent)
@@ -350,10 +355,24 @@ def train_member(name, corpus, state, steps=None):
     log = train.fit(model, cut(data, recipe.batch, recipe.length), steps, state, **how)
     if train.rank() != 0:
         return
+    store(
+        name,
+        model,
+        tokenizer,
+        evaluate,
+        log,
+        {"steps": steps, "tokens": steps * recipe.batch * recipe.length},
+    )
+
+
+def store(name, model, tokenizer, evaluate, log, run):
+    """Write what a training run has made into the zoo: models, their scores as stored, the log."""
+    from utils import zoo
+
     for member, part in trained(model.eval(), name).items():
         zoo.save(part, tokenizer, zoo.FOLDER / member)
         part.load_state_dict(zoo.from_transformers(zoo.FOLDER / member).state_dict())
-    run = {"steps": steps, "tokens": steps * recipe.batch * recipe.length, "hardware": hardware()}
+    run |= {"hardware": hardware()}
     run |= {"seconds": round(sum(entry["seconds"] for entry in log))}
     run |= {"stored": evaluate(model)}
     run |= {"log": [entry for entry in log if entry["step"] % 50 == 0 or len(entry) > 3]}
@@ -439,7 +458,7 @@ def sentence_pairs(corpus):
 
 
 def pair_batches(encoder, pairs, batch=128, seed=0):
-    """`batches(step)`: two (ids, mask), the first and the second sentences of `batch` pairs of one kind."""
+    """`batches(step)`: ids and mask of the first sentences of `batch` pairs of one kind, and of the second ones."""
     from utils.lessons.sentence_embeddings import pad_right
 
     kinds = [kind for kind, share in PAIRS.items() for _ in range(share) if pairs[kind]]
@@ -448,41 +467,31 @@ def pair_batches(encoder, pairs, batch=128, seed=0):
         rng = np.random.default_rng([seed, step])
         kind = pairs[kinds[rng.integers(len(kinds))]]
         chosen = [kind[i] for i in rng.permutation(len(kind))[:batch]]
-        return tuple(pad_right(encoder.rows(side)) for side in zip(*chosen, strict=True))
+        sides = [pad_right(encoder.rows(side)) for side in zip(*chosen, strict=True)]
+        return tuple(
+            x for ids, mask in sides for x in (ids, torch.ones_like(ids) > 0 if mask is None else mask)
+        )
 
     return batches
 
 
-def train_sbert(corpus, start="bert", steps=2000, rate=3e-4, warmup=100, seed=0, every=100):
-    """The zoo's `start` taught to put sentences that mean the same side by side; an encoder."""
+def train_on_pairs(name, corpus, state, steps=None):
+    """Make the member `name` from its parent and pairs of sentences: an encoder without a head."""
     from utils import train, zoo
-    from utils.lessons.sentence_embeddings import pair_loss
+    from utils.lessons.sentence_embeddings import SentenceEncoder
 
-    torch.manual_seed(seed)
-    encoder = zoo.sentence_encoder(start)
-    learned = encoder.model.state_dict()
-    encoder.model = type(encoder.model)(encoder.model.config)  # without the head that fills blanks
-    encoder.model.load_state_dict(
-        {k: w for k, w in learned.items() if not k.startswith(("head", "next"))}, strict=False
-    )
-    batches = pair_batches(encoder, sentence_pairs(corpus), seed=seed)
-    optimizer, mixed = torch.optim.AdamW(encoder.parameters(), lr=rate), train.MixedPrecision(encoder)
-    total = 0.0
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * train.cosine(step, steps, warmup)
-        mixed.refresh()
-        loss = pair_loss(mixed.copy, *batches(step))
-        loss.backward()
-        mixed.collect()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimizer.step()
-        total += loss.item()
-        if (step + 1) % every == 0:
-            found = sts_correlation(encoder, corpus)
-            print(f"{step + 1} of {steps}: loss {total / every:.3f}, STS {found:.4f}", flush=True)
-            total = 0.0
-    return encoder.eval()
+    torch.manual_seed(0)
+    recipe, (parent, tokenizer) = RECIPES[name], zoo.load(RECIPES[name].parent)
+    model, learned = type(parent)(parent.config), parent.state_dict()
+    model.load_state_dict({k: learned.get(k, w) for k, w in model.state_dict().items()})
+    as_encoder = lambda model: SentenceEncoder(model, tokenizer, max_length=recipe.length)
+    evaluate = lambda model: {"sts-open": round(sts_correlation(as_encoder(model), corpus), 4)}
+    batches = pair_batches(as_encoder(model), sentence_pairs(corpus), recipe.batch)
+    how = {"rate": recipe.rate, "evaluate": evaluate, "objective": OBJECTIVES[recipe.objective]}
+    steps = steps or recipe.steps
+    log = train.fit(model.to(train.device()), batches, steps, state, **how)
+    if train.rank() == 0:
+        store(name, model, tokenizer, evaluate, log, {"steps": steps, "pairs": steps * recipe.batch})
 
 
 def sts_correlation(encoder, corpus, split="dev"):
