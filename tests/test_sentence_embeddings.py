@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import lzma
 import math
 import os
 import re
@@ -17,7 +18,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.modules import Pooling
 from test_zoo import ROOT, Hub
 
-from utils import data, zoo
+from utils import data, objectives, pretrain, zoo
 from utils.lessons.bert import BERT, BertConfig
 from utils.lessons.sentence_embeddings import (
     POOLS,
@@ -257,3 +258,51 @@ def test_sentence_encoders_are_opened_from_the_hub(folder, tmp_path_factory, is_
     )
     assert done.stdout.strip() == wanted, done.stderr
     assert here.pool is POOLS["max" if is_chain else "mean"]
+
+
+# ---- how the zoo's Sentence-BERT learns
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A folder with one row to train on and one held out of every file that is read, each sentence its own."""
+    story = "{0} one is here now. {0} two is here now. {0} three is here now. {0} four is here now."
+    rows = {
+        "sts-open": {"sentence1": "{0} a", "sentence2": "{0} b", "score": 4.5},
+        "paraphrase-tatoeba": {"sentence1": "{0} c", "sentence2": "{0} d"},
+        "wikisplit": {"complex": "{0} e and f .", "simple": ["{0} e .", "{0} f ."]},
+        "instruct": {"source": "snakes-summaries", "input": story, "output": "{0} is all of it. More of it."},
+        "oewn-senses": {"lemma": "{0} g", "definition": "{0} h"},
+        "stories-simple": {"text": story},
+    }
+    for name, row in rows.items():
+        lines = [
+            json.dumps(row | {"split": split}).replace("{0}", f"{name} {split}") for split in ("train", "dev")
+        ]
+        with lzma.open(tmp_path / f"{name}.jsonl.xz", "wt", encoding="utf-8") as file:
+            file.write("\n".join(lines))
+    return tmp_path
+
+
+def test_pairs_come_from_rows_that_may_be_trained_on(corpus):
+    pairs = pretrain.sentence_pairs(corpus)
+    assert list(pairs) == list(pretrain.PAIRS)
+    assert {kind: len(rows) for kind, rows in pairs.items()} == dict.fromkeys(pairs, 1) | {"paraphrases": 2}
+    assert " dev " not in str(pairs)
+    assert pairs["splits"] == [("Wikisplit train e and f.", "Wikisplit train e. wikisplit train f.")]
+    assert pairs["gists"][0][0].endswith("three is here now.")
+    assert pairs["gists"][0][1] == "instruct train is all of it."
+    assert [side.split()[2] for side in pairs["neighbours"][0]] == ["one", "two"]
+
+
+def test_batches_hold_one_kind_and_its_loss_is_the_lesson_s(corpus, tiny):
+    tiny.normalise = False
+    batches = pretrain.pair_batches(tiny, pretrain.sentence_pairs(corpus), batch=2)
+    kinds = set()
+    for step in range(12):
+        ids, mask, others, real = batches(step)
+        assert ids.shape == mask.shape and others.shape == real.shape and len(ids) == len(others) <= 2
+        assert torch.equal(ids, batches(step)[0]) and mask.dtype == torch.bool and bool(mask[:, 0].all())
+        kinds.add(tiny.tokenizer.decode(ids[0].tolist()).split()[0])
+        close(objectives.pairs(tiny.model, batches(step), None), pair_loss(tiny, (ids, mask), (others, real)))
+    assert len(kinds) > 3
