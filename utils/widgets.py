@@ -820,7 +820,8 @@ def sentence_map(encode, text, query, view="search"):
         data = state.compute()
         labels = [short(sentence) for sentence in data["sentences"]]
         if state.view == "map":
-            return show.matrix(data["map"], labels, [str(i + 1) for i in range(len(labels))])
+            numbers = [str(i + 1) for i in range(len(labels))]
+            return show.matrix(data["map"], [f"{label}   {n}" for label, n in zip(labels, numbers)], numbers)
         return show.neighbour_bars(labels, data["cosines"], title=short(state.query, 60))
 
     if ipywidgets is None:
