@@ -102,3 +102,43 @@ def test_a_package_without_its_file_is_named_too(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: Spec)
     with pytest.raises(data.DataError, match="gensim is installed here without its file lee_background.cor"):
         data.news()
+
+
+def test_fifty_items_of_news_are_rated_by_people():
+    texts, rows = data.rated_news()
+    assert len(texts) == 50 and all(40 < len(text.split()) < 140 for text in texts)
+    assert len(rows) == 1225 == len({(i, j) for i, j, _ in rows}) and all(i < j < 50 for i, j, _ in rows)
+    ratings = [rating for *_, rating in rows]
+    assert min(ratings) == 0.2 and max(ratings) > 0.9 and 100 < sum(r > 0.5 for r in ratings) < 200
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join(texts) and "£" in "".join(texts)
+
+
+def words(sentence):
+    return set(re.findall(r"[a-z0-9]+", sentence.lower()))
+
+
+def test_graded_sentences_are_graded_evenly_and_cannot_be_told_by_their_words():
+    rows = data.graded_sentences()
+    assert len(rows) == 80 == len({row[:2] for row in rows})
+    assert [sum(grade == g for *_, g in rows) for grade in range(5)] == [16] * 5
+    shared = lambda grade: [
+        len(words(a) & words(b)) / len(words(a) | words(b)) for a, b, g in rows if g == grade
+    ]
+    assert sum(shared(4)) < sum(shared(2)) and sum(shared(0)) > 1
+
+
+def test_traps_look_more_like_the_sentence_than_what_means_the_same():
+    traps = data.traps()
+    assert {kind: len(rows) for kind, rows in traps.items()} == dict.fromkeys(
+        ("negation", "who", "number"), 12
+    )
+    for sentence, same, trap in (row for rows in traps.values() for row in rows):
+        assert len({sentence, same, trap}) == 3
+        assert len(words(sentence) & words(trap)) >= len(words(sentence) & words(same))
+
+
+def test_every_question_has_its_answers_among_the_first_sentences_of_the_news():
+    first = [re.split(r"(?<=[.!?])\s+", text)[0] for text in data.news()]
+    questions = data.news_questions()
+    assert len(questions) == 24 == len({question for question, _ in questions})
+    assert all(1 <= sum(bool(re.search(answer, s)) for s in first) <= 5 for _, answer in questions)

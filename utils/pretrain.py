@@ -4,6 +4,7 @@ import hashlib
 import json
 import lzma
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +104,9 @@ RECIPES = {
     "t5": relative("t5", "spans", "language"),
     "bart": relative("bart", "noise", "language"),
     "distilbert": relative("distilbert", "imitation", "masked", parent="bert"),
+    "sbert": Recipe(
+        "bert", {}, steps=1500, batch=128, length=128, rate=1e-3, objective="pairs", parent="bert"
+    ),
 }
 
 
@@ -346,10 +350,12 @@ def held_out_loss(model, recipe, ids):
 
 def train_member(name, corpus, state, steps=None):
     """Make the zoo's member `name` from the texts in folder `corpus`; checkpoints stand in folder `state`."""
-    from utils import train, zoo
+    from utils import train
 
     torch.manual_seed(0)
     recipe = RECIPES[name]
+    if recipe.objective == "pairs":
+        return train_on_pairs(name, corpus, state, steps)
     sources = read_corpus(corpus, recipe.mix)
     tokenizer = get_tokenizer(sources)
     data = encoded(sources, tokenizer, recipe.mix, state.parent)
@@ -365,10 +371,24 @@ def train_member(name, corpus, state, steps=None):
     log = train.fit(model, batches, steps, state, **how)
     if train.rank() != 0:
         return
+    store(
+        name,
+        model,
+        tokenizer,
+        evaluate,
+        log,
+        {"steps": steps, "tokens": steps * recipe.batch * recipe.length},
+    )
+
+
+def store(name, model, tokenizer, evaluate, log, run):
+    """Write what a training run has made into the zoo: models, their scores as stored, the log."""
+    from utils import zoo
+
     for member, part in trained(model.eval(), name).items():
         zoo.save(part, tokenizer, zoo.FOLDER / member)
         part.load_state_dict(zoo.from_transformers(zoo.FOLDER / member).state_dict())
-    run = {"steps": steps, "tokens": steps * recipe.batch * recipe.length, "hardware": hardware()}
+    run |= {"hardware": hardware()}
     run |= {"seconds": round(sum(entry["seconds"] for entry in log))}
     run |= {"stored": evaluate(model)}
     run |= {"log": [entry for entry in log if entry["step"] % 50 == 0 or len(entry) > 3]}
@@ -408,6 +428,97 @@ def pairs(corpus, name):
         for row in map(json.loads, file):
             groups.setdefault(row["paradigm"], []).append((as_written(row["good"]), as_written(row["bad"])))
     return groups
+
+
+# Sentence-BERT: the zoo's BERT, trained on pairs of sentences that belong together.
+
+PAIRS = {"paraphrases": 4, "splits": 2, "gists": 2, "words": 3, "neighbours": 5}  # shares of the batches
+
+
+def rows_of(corpus, name):
+    """The rows of a packed file of JSON lines that may be trained on."""
+    with lzma.open(Path(corpus) / f"{name}.jsonl.xz", "rt", encoding="utf-8") as file:
+        return [row for row in map(json.loads, file) if row.get("split", "train") == "train"]
+
+
+def sentences_of(text):
+    """The sentences of a text, cut where a full stop, question or exclamation mark is followed by space."""
+    return [sentence for sentence in re.split(r"(?<=[.!?])[\"']?\s+", text.strip()) if len(sentence) > 10]
+
+
+def sentence_pairs(corpus):
+    """{kind: [(sentence, sentence), …]}, two that mean the same or nearly so; no row marked `dev`.
+
+    paraphrases  sentences with one French translation, and pairs that people scored 4 or more out of 5
+    splits       a long sentence of Wikipedia and the two short ones that say the same
+    gists        the beginning of a story and the first sentence of its paraphrase or summary
+    words        a word and its definition in the Open English WordNet
+    neighbours   sentences that stand next to each other in a story: weak, but there are many
+    """
+    found = {kind: [] for kind in PAIRS}
+    scored = [row for row in rows_of(corpus, "sts-open") if row["score"] >= 4]
+    for row in rows_of(corpus, "paraphrase-tatoeba") + scored:
+        found["paraphrases"].append((row["sentence1"], row["sentence2"]))
+    for row in rows_of(corpus, "wikisplit"):
+        found["splits"].append((as_written(row["complex"]), as_written(" ".join(row["simple"]))))
+    for row in rows_of(corpus, "instruct"):
+        if row["source"] in ("snakes-paraphrase", "snakes-summaries") and row["input"]:
+            start, gist = sentences_of(row["input"])[:3], sentences_of(row["output"])[:1]
+            found["gists"].append((" ".join(start), " ".join(gist)))
+    for row in rows_of(corpus, "oewn-senses"):
+        found["words"].append((row["lemma"], row["definition"]))
+    for row in rows_of(corpus, "stories-simple"):
+        pairs = list(zip(*(sentences_of(row["text"])[i:] for i in (0, 1)), strict=False))
+        found["neighbours"].extend(pairs[::5])
+    return {kind: [pair for pair in pairs if all(pair)] for kind, pairs in found.items()}
+
+
+def pair_batches(encoder, pairs, batch=128, seed=0):
+    """`batches(step)`: ids and mask of the first sentences of `batch` pairs of one kind, and of the second ones."""
+    from utils.lessons.sentence_embeddings import pad_right
+
+    kinds = [kind for kind, share in PAIRS.items() for _ in range(share) if pairs[kind]]
+
+    def batches(step):
+        rng = np.random.default_rng([seed, step])
+        kind = pairs[kinds[rng.integers(len(kinds))]]
+        chosen = [kind[i] for i in rng.permutation(len(kind))[:batch]]
+        sides = [pad_right(encoder.rows(side)) for side in zip(*chosen, strict=True)]
+        return tuple(
+            x for ids, mask in sides for x in (ids, torch.ones_like(ids) > 0 if mask is None else mask)
+        )
+
+    return batches
+
+
+def train_on_pairs(name, corpus, state, steps=None):
+    """Make the member `name` from its parent and pairs of sentences: an encoder without a head."""
+    from utils import train, zoo
+    from utils.lessons.sentence_embeddings import SentenceEncoder
+
+    torch.manual_seed(0)
+    recipe, (parent, tokenizer) = RECIPES[name], zoo.load(RECIPES[name].parent)
+    model, learned = type(parent)(parent.config), parent.state_dict()
+    model.load_state_dict({k: learned.get(k, w) for k, w in model.state_dict().items()})
+    as_encoder = lambda model: SentenceEncoder(model, tokenizer, max_length=recipe.length)
+    evaluate = lambda model: {"sts-open": round(sts_correlation(as_encoder(model), corpus), 4)}
+    batches = pair_batches(as_encoder(model), sentence_pairs(corpus), recipe.batch)
+    how = {"rate": recipe.rate, "evaluate": evaluate, "objective": OBJECTIVES[recipe.objective]}
+    steps = steps or recipe.steps
+    log = train.fit(model.to(train.device()), batches, steps, state, **how)
+    if train.rank() == 0:
+        store(name, model, tokenizer, evaluate, log, {"steps": steps, "pairs": steps * recipe.batch})
+
+
+def sts_correlation(encoder, corpus, split="dev"):
+    """Spearman's correlation of cosines with the scores that people gave to the pairs of sts-open."""
+    from scipy.stats import spearmanr
+
+    with lzma.open(Path(corpus) / "sts-open.jsonl.xz", "rt", encoding="utf-8") as file:
+        rows = [row for row in map(json.loads, file) if row["split"] == split]
+    u, v = (encoder.encode([row[side] for row in rows]) for side in ("sentence1", "sentence2"))
+    cosines = torch.nn.functional.cosine_similarity(u, v)
+    return float(spearmanr(cosines.numpy(), [row["score"] for row in rows]).statistic)
 
 
 def main(arguments):

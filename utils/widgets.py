@@ -881,3 +881,97 @@ def fill_in(model, tokenizer, text, n=10):
     redraw()
     view = ipywidgets.VBox([box, image, note])
     return Moving(state, figure, words(), view, {"text": box, "image": image, "note": note})
+
+
+# Which sentence means the same? -------------------------------------------------------------------
+
+
+class SentenceMap:
+    """A text of one's own, a sentence to a line, and a question: who is near the question, who is near whom."""
+
+    longest, most = 200, 12  # letters of a sentence, and sentences
+
+    def __init__(self, encode, text, query):
+        """encode: a list of n sentences → vectors (n, D) of length 1."""
+        self.encode, self.text, self.query, self.known = encode, text, query, {}
+
+    def sentences(self):
+        """The lines of the text that hold something, each once."""
+        lines = (" ".join(line.split())[: self.longest] for line in self.text.splitlines())
+        return list(dict.fromkeys(line for line in lines if line))[: self.most]
+
+    def vectors(self, sentences):
+        """(n, D); every sentence is read once."""
+        new = [sentence for sentence in sentences if sentence not in self.known]
+        if new:
+            self.known.update(zip(new, self.encode(new)))
+        return torch.stack([self.known[sentence] for sentence in sentences])
+
+    def compute(self):
+        """All that the view shows, as plain data: sentences, nearest first, their cosines, and the map (n, n)."""
+        found, query = self.sentences(), self.query.strip()[: self.longest]
+        if not found:
+            return {"sentences": [], "cosines": [], "map": []}
+        vectors = self.vectors(found)
+        cosines = vectors @ self.vectors([query])[0] if query else torch.zeros(len(found))
+        order = cosines.argsort(descending=True, stable=True) if query else torch.arange(len(found))
+        table = (vectors[order] @ vectors[order].T).tolist()
+        return {"sentences": [found[i] for i in order], "cosines": cosines[order].tolist(), "map": table}
+
+
+def short(sentence, letters=44):
+    """A sentence that fits beside a figure."""
+    return sentence if len(sentence) <= letters else sentence[: letters - 1] + "…"
+
+
+def sentence_map(encode, text, query, view="search"):
+    """Type sentences and a question: "search" ranks the sentences, "map" shows how near any two of them are.
+
+    encode: a list of n sentences → vectors (n, D) of length 1   text: one sentence to a line
+    """
+    state = SentenceMap(encode, text, query)
+    state.view = view
+
+    def words():
+        data = state.compute()
+        if not data["sentences"]:
+            return "Type a sentence on each line"
+        if state.view == "map":
+            n = len(data["sentences"])
+            near = max(((data["map"][i][j], i, j) for i in range(n) for j in range(i)), default=None)
+            both = near and [short(data["sentences"][i]) for i in near[1:]]
+            return f"Nearest: “{both[0]}” and “{both[1]}”, {near[0]:.2f}" if near else "One sentence only"
+        best, cosine = short(data["sentences"][0]), data["cosines"][0]
+        return f"Nearest to “{short(state.query)}”: “{best}”, {cosine:.2f}"
+
+    def figure():
+        data = state.compute()
+        labels = [short(sentence) for sentence in data["sentences"]]
+        if state.view == "map":
+            numbers = [str(i + 1) for i in range(len(labels))]
+            return show.matrix(data["map"], [f"{label}   {n}" for label, n in zip(labels, numbers)], numbers)
+        return show.neighbour_bars(labels, data["cosines"], title=short(state.query, 60))
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    lines = ipywidgets.Textarea(
+        value=text,
+        description="sentences",
+        layout=ipywidgets.Layout(width="640px", height="130px"),
+        style={"description_width": "80px"},
+    )
+    box = text_box(query, "question")
+    how = ipywidgets.ToggleButtons(value=view, options=["search", "map"], description="show as")
+    how.style.description_width = "80px"
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.text, state.query, state.view = lines.value, box.value, how.value
+        image.value = picture(figure, words()) if state.sentences() else ""
+        note.value = spoken(words())
+
+    for control in (lines, box, how):
+        control.observe(redraw, names="value")
+    redraw()
+    parts = {"text": lines, "query": box, "view": how, "image": image, "note": note}
+    return Moving(state, figure, words(), ipywidgets.VBox([lines, box, how, image, note]), parts)

