@@ -40,7 +40,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from utils import course
+from utils import course, setup
 
 ROOT = Path(__file__).resolve().parents[1]
 FREE = "nbval-ignore-output"
@@ -326,8 +326,8 @@ def all_pages():
 
 
 def pages_named(names):
-    """The pages meant by `07`, `07_decoding`, `hw07` (both files) or `solutions/hw07`; all if there is no name."""
-    found = set()
+    """The pages meant by `07`, `07_decoding`, `hw07` (both files) or `solutions/hw07`; with no name all that are done."""
+    found = set() if names else {ROOT / page for page in setup.finished(ROOT)}
     for name in names:
         stem, folder = Path(name).stem, Path(name).parent.name
         meant = {page for page in all_pages() if f"{page.stem}_".startswith(f"{stem}_")}
@@ -337,7 +337,7 @@ def pages_named(names):
                 f"There is no page {name}: there are {', '.join(page.stem for page in all_pages())}."
             )
         found |= meant
-    return [page for page in all_pages() if page in found or not names]
+    return [page for page in all_pages() if page in found]
 
 
 def leave_signals(*_):
