@@ -23,6 +23,7 @@ class Family:
     left: bool = True  # padding on the left makes sense
     inputs: object = None  # (model, ids, mask) → keyword arguments for theirs, beyond ids and mask
     ours: object = None  # the same for ours
+    pair: bool = False  # an encoder-decoder: it also takes a target
     tolerance: float = 1e-5
     settings: dict = field(default_factory=dict)
 
@@ -48,6 +49,37 @@ def bert_shape(rng):
         "max_position_embeddings": pick(rng, 16, 19),
         "pad_token_id": 0,
     }
+
+
+def roberta_shape(rng):
+    pad = pick(rng, 0, 1)
+    return bert_shape(rng) | {
+        "pad_token_id": pad,
+        "type_vocab_size": pick(rng, 1, 2),
+        "max_position_embeddings": T + pad + pick(rng, 1, 4),
+    }
+
+
+def albert_shape(rng):
+    return bert_shape(rng) | {"embedding_size": pick(rng, 5, 8, 12)}
+
+
+def electra_shape(rng):
+    shape = bert_shape(rng)
+    return shape | {"embedding_size": pick(rng, 5, 8, shape["hidden_size"])}
+
+
+def distilbert_shape(rng):
+    shape = bert_shape(rng)
+    names = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
+    names |= {"intermediate_size": "hidden_dim"}
+    return {names.get(key, key): value for key, value in shape.items()}
+
+
+def xlnet_shape(rng):
+    heads, width, layers = widths(rng)
+    d_inner = pick(rng, 7, 32, 4 * width)
+    return {"vocab_size": 50, "d_model": width, "n_layer": layers, "n_head": heads, "d_inner": d_inner}
 
 
 def gpt2_shape(rng):
@@ -116,6 +148,41 @@ def llama4_shape(rng):
     }
 
 
+def t5_shape(rng):
+    """Widths of heads that do not add up to the model's, other buckets, both nets, scaled heads and others."""
+    heads, width, layers = widths(rng)
+    return {
+        "vocab_size": pick(rng, 23, 50, 97),
+        "d_model": width + pick(rng, 0, 1, 5),
+        "d_kv": pick(rng, 3, 4, 8),
+        "d_ff": pick(rng, 7, 32, 64),
+        "num_layers": layers,
+        "num_decoder_layers": pick(rng, 1, 2, 3),
+        "num_heads": heads,
+        "relative_attention_num_buckets": pick(rng, 8, 12, 32),
+        "relative_attention_max_distance": pick(rng, 9, 20, 128),
+        "feed_forward_proj": pick(rng, "relu", "gated-gelu"),
+        "scale_decoder_outputs": pick(rng, True, False),
+        "decoder_start_token_id": 0,
+    }
+
+
+def bart_shape(rng):
+    heads, width, layers = widths(rng)
+    return {
+        "vocab_size": pick(rng, 23, 50, 97),
+        "d_model": width,
+        "max_position_embeddings": pick(rng, 11, 16, 19),
+        "encoder_layers": layers,
+        "decoder_layers": pick(rng, 1, 2, 3),
+        "encoder_attention_heads": heads,
+        "decoder_attention_heads": pick(rng, *[h for h in (1, 2, 3, 4) if width % h == 0]),
+        "encoder_ffn_dim": pick(rng, 7, 32, 64),
+        "decoder_ffn_dim": pick(rng, 9, 32, 64),
+        "pad_token_id": pick(rng, 0, 1),
+    }
+
+
 def count(ids, mask):
     """GPT-2 in transformers counts the padding too unless it is told the places."""
     return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
@@ -126,6 +193,31 @@ FAMILIES = {
         transformers.BertConfig,
         bert_shape,
         (transformers.BertModel, transformers.BertForMaskedLM, transformers.BertForPreTraining),
+    ),
+    "roberta": Family(
+        transformers.RobertaConfig,
+        roberta_shape,
+        (transformers.RobertaModel, transformers.RobertaForMaskedLM),
+    ),
+    "albert": Family(
+        transformers.AlbertConfig,
+        albert_shape,
+        (transformers.AlbertModel, transformers.AlbertForMaskedLM, transformers.AlbertForPreTraining),
+    ),
+    "distilbert": Family(
+        transformers.DistilBertConfig,
+        distilbert_shape,
+        (transformers.DistilBertModel, transformers.DistilBertForMaskedLM),
+    ),
+    "electra": Family(
+        transformers.ElectraConfig,
+        electra_shape,
+        (transformers.ElectraModel, transformers.ElectraForPreTraining, transformers.ElectraForMaskedLM),
+    ),
+    "xlnet": Family(
+        transformers.XLNetConfig,
+        xlnet_shape,
+        (transformers.XLNetLMHeadModel, transformers.XLNetModel),
     ),
     "gpt2": Family(
         transformers.GPT2Config,
@@ -147,6 +239,18 @@ FAMILIES = {
         llama4_shape,
         (transformers.Llama4ForCausalLM, transformers.Llama4TextModel),
     ),
+    "t5": Family(
+        transformers.T5Config,
+        t5_shape,
+        (transformers.T5ForConditionalGeneration, transformers.T5Model),
+        pair=True,
+    ),
+    "bart": Family(
+        transformers.BartConfig,
+        bart_shape,
+        (transformers.BartForConditionalGeneration, transformers.BartModel),
+        pair=True,
+    ),
 }
 
 
@@ -160,6 +264,8 @@ def draw(family, seed):
         for parameter in theirs.parameters():
             around = 1 if parameter.dim() == 1 and parameter.mean() == 1 else 0
             parameter.copy_(around + 0.2 * torch.randn(parameter.shape, generator=rng))
+        if hasattr(theirs, "final_logits_bias"):  # stored, but not learned
+            theirs.final_logits_bias.normal_(generator=rng)
     return theirs, rng
 
 
@@ -176,6 +282,23 @@ def paddings(left):
     return [None, right, *([right.flip(1)] if left else [])]
 
 
+def target_of(ids):
+    """What the decoder of an encoder-decoder is given in these tests: other tokens, another length."""
+    return ids.flip(1)[:, : T - 2]
+
+
+def theirs_on(family, theirs, ids, real, **more):
+    """What their model returns."""
+    if family.pair:
+        more["decoder_input_ids"] = target_of(ids)
+    return theirs(input_ids=ids, attention_mask=real.long(), **more)
+
+
+def ours_on(family, model, ids, mask=None, **more):
+    """What our model returns."""
+    return model(ids, target_of(ids), mask, **more) if family.pair else model(ids, mask, **more)
+
+
 def their_states(output):
     """Logits where they are, else the last states."""
     return (
@@ -186,10 +309,12 @@ def their_states(output):
 
 
 def watch(model):
-    """A list that fills with what each block of `model` returns."""
-    seen = []
-    for block in getattr(model, "watched", None) or model.blocks:
-        block.register_forward_hook(lambda module, args, result: seen.append(result))
+    """A list that fills with what each block of each stack of `model` returns, one list for each stack."""
+    stacks = [model.encoder, model.decoder] if hasattr(model, "encoder") else [model]
+    seen = [[] for _ in stacks]
+    for stack, states in zip(stacks, seen):
+        for block in dict.fromkeys(getattr(stack, "watched", None) or stack.blocks):  # one may stand for all
+            block.register_forward_hook(lambda module, args, result, states=states: states.append(result))
     return seen
 
 
@@ -207,16 +332,26 @@ def test_a_random_model_gives_the_same_numbers(name, seed, tmp_path):
         more = family.inputs(ids, real) if family.inputs else {}
         seen = watch(model)
         with torch.no_grad():
-            expected = theirs(input_ids=ids, attention_mask=real.long(), output_hidden_states=True, **more)
-            found = model(ids, mask, **(family.ours(ids, real) if family.ours else {}))
-        close(found[real], their_states(expected)[real], family.tolerance)
-        for ours, other in zip(seen[:-1], expected.hidden_states[1:-1]):
-            close(ours[real], other[real], family.tolerance)
-        seen.clear()
+            expected = theirs_on(family, theirs, ids, real, output_hidden_states=True, **more)
+            found = ours_on(family, model, ids, mask, **(family.ours(ids, real) if family.ours else {}))
+        written = torch.ones_like(target_of(ids), dtype=torch.bool) if family.pair else real
+        close(found[written], their_states(expected)[written], family.tolerance)
+        states = [
+            expected.get(f"{part}hidden_states")
+            for part in (("encoder_", "decoder_") if family.pair else ("",))
+        ]
+        for ours, other, rows in zip(seen, states, (real, written)):
+            assert len(ours) == len(other) - 1
+            for one, their_one in zip(ours[:-1], other[1:-1]):
+                close(one[rows], their_one[rows], family.tolerance)
+            ours.clear()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", [name for name in FAMILIES if hasattr(zoo.FAMILIES[name], "new_cache")])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, f in FAMILIES.items() if hasattr(zoo.FAMILIES[name], "new_cache") and not f.pair],
+)
 def test_a_decoder_with_a_cache_gives_the_same_numbers(name, seed, tmp_path):
     """A prompt, four single tokens and the rest at once, against transformers over the whole text."""
     family = FAMILIES[name]
@@ -245,13 +380,14 @@ def close(found, expected, tolerance):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_random_model_has_the_same_gradient(name, tmp_path):
-    theirs, rng = draw(FAMILIES[name], 0)
+    family = FAMILIES[name]
+    theirs, rng = draw(family, 0)
     model = opened(theirs, tmp_path)
     ids = torch.randint(3, theirs.config.vocab_size, (B, T), generator=rng)
-    wanted = their_states(theirs(input_ids=ids))
+    wanted = their_states(theirs_on(family, theirs, ids, torch.ones_like(ids)))
     factors = torch.randn(wanted.shape, generator=rng)
     (wanted * factors).mean().backward()
-    (model(ids) * factors).mean().backward()
+    (ours_on(family, model, ids) * factors).mean().backward()
     state, grads = {}, {}
     for parameter in theirs.parameters():  # their gradients, opened as if they were weights
         parameter.data = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
@@ -278,7 +414,15 @@ def test_a_setting_that_is_not_built_is_refused(name, tmp_path):
     opened(draw(FAMILIES[name], 0)[0], tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
-    key = next(key for key in ("hidden_act", "hidden_activation", "activation_function") if key in config)
+    keys = (
+        "hidden_act",
+        "hidden_activation",
+        "activation_function",
+        "feed_forward_proj",
+        "ff_activation",
+        "activation",
+    )
+    key = next(key for key in keys if key in config)
     path.write_text(json.dumps(config | {key: "mish"}))
     with pytest.raises(zoo.ZooError, match=f"{key} is 'mish'"):
         zoo.from_transformers(tmp_path)
@@ -300,6 +444,23 @@ def gpt2_sized(n_layers, n_heads, d_model):
     return sized(n_layers, n_heads, d_model, vocab_size=50257, n_positions=1024)
 
 
+def roberta_sized(n_layers, n_heads, d_model):
+    return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=50265, n_positions=514)
+
+
+def albert_sized(n_layers, n_heads, d_model):
+    sizes = sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=30000, n_positions=512)
+    return sizes | {"d_embedding": 128}
+
+
+def electra_sized(n_layers, n_heads, d_model, d_embedding):
+    return bert_sized(n_layers, n_heads, d_model) | {"d_embedding": d_embedding}
+
+
+def xlnet_sized(n_layers, n_heads, d_model):
+    return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=32000)
+
+
 def llama_sized(n_layers, n_heads, d_model, d_ff, vocab_size=32_000, tied=False, **more):
     shape = {"n_layers": n_layers, "n_heads": n_heads, "d_model": d_model, "d_ff": d_ff}
     return shape | {"vocab_size": vocab_size, "tied": tied} | more
@@ -308,6 +469,15 @@ def llama_sized(n_layers, n_heads, d_model, d_ff, vocab_size=32_000, tied=False,
 def gemma2_sized(n_layers, n_heads, d_model, d_ff, d_head):
     heads = {"n_kv_heads": n_heads // 2, "d_head": d_head}
     return llama_sized(n_layers, n_heads, d_model, d_ff, 256_000, True, **heads)
+
+
+def t5_sized(n_layers, n_heads, d_model, d_ff, **more):
+    return sized(n_layers, n_heads, d_model, vocab_size=32128, d_ff=d_ff, **({"d_head": 64} | more))
+
+
+def bart_sized(n_layers, n_heads, d_model):
+    decoder = {"n_decoder_layers": n_layers, "n_decoder_heads": n_heads, "d_decoder_ff": 4 * d_model}
+    return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=50265, n_positions=1024, **decoder)
 
 
 COUNTS = {  # name: (model_type, head, our config's fields, the parameters of the published model)
@@ -319,6 +489,28 @@ COUNTS = {  # name: (model_type, head, our config's fields, the parameters of th
     "BERT-base, pretraining": ("bert", "pretraining", bert_sized(12, 12, 768), 110_106_428),
     "BERT-large": ("bert", None, bert_sized(24, 16, 1024), 335_141_888),
     "BERT-large, pretraining": ("bert", "pretraining", bert_sized(24, 16, 1024), 336_226_108),
+    "RoBERTa-base": ("roberta", None, roberta_sized(12, 12, 768), 124_645_632),
+    "RoBERTa-large": ("roberta", None, roberta_sized(24, 16, 1024), 355_359_744),
+    "RoBERTa-base, masked": ("roberta", "masked", roberta_sized(12, 12, 768), 124_697_433),
+    "RoBERTa-large, masked": ("roberta", "masked", roberta_sized(24, 16, 1024), 355_412_057),
+    "DistilRoBERTa": ("roberta", None, roberta_sized(6, 12, 768), 82_118_400),
+    "DistilBERT": ("distilbert", None, bert_sized(6, 12, 768), 66_362_880),
+    "DistilBERT, masked": ("distilbert", "masked", bert_sized(6, 12, 768), 66_985_530),
+    "ALBERT-base": ("albert", None, albert_sized(12, 12, 768), 11_683_584),
+    "ALBERT-large": ("albert", None, albert_sized(24, 16, 1024), 17_683_968),
+    "ALBERT-xlarge": ("albert", None, albert_sized(24, 16, 2048), 58_724_864),
+    "ALBERT-xxlarge": ("albert", None, albert_sized(12, 64, 4096), 222_595_584),
+    "ALBERT-base, masked": ("albert", "masked", albert_sized(12, 12, 768), 11_221_680),
+    "ELECTRA-small": ("electra", None, electra_sized(12, 4, 256, 128), 13_483_008),
+    "ELECTRA-small, replaced": ("electra", "replaced", electra_sized(12, 4, 256, 128), 13_549_057),
+    "ELECTRA-small, generator": ("electra", "masked", electra_sized(12, 4, 256, 128), 13_546_682),
+    "ELECTRA-base": ("electra", None, electra_sized(12, 12, 768, 768), 108_891_648),
+    "ELECTRA-base, replaced": ("electra", "replaced", electra_sized(12, 12, 768, 768), 109_483_009),
+    "ELECTRA-base, generator": ("electra", "masked", electra_sized(12, 4, 256, 768), 33_740_602),
+    "ELECTRA-large, generator": ("electra", "masked", electra_sized(24, 4, 256, 1024), 51_295_290),
+    "ELECTRA-large, replaced": ("electra", "replaced", electra_sized(24, 16, 1024, 1024), 335_142_913),
+    "XLNet-base": ("xlnet", None, xlnet_sized(12, 12, 768), 116_718_336),
+    "XLNet-large": ("xlnet", None, xlnet_sized(24, 16, 1024), 360_268_800),
     "GPT-2": ("gpt2", "language", gpt2_sized(12, 12, 768), 124_439_808),
     "GPT-2 medium": ("gpt2", "language", gpt2_sized(24, 16, 1024), 354_823_168),
     "GPT-2 large": ("gpt2", "language", gpt2_sized(36, 20, 1280), 774_030_080),
@@ -329,7 +521,12 @@ COUNTS = {  # name: (model_type, head, our config's fields, the parameters of th
     "LLaMA 33B": ("llama", "language", llama_sized(60, 52, 6656, 17_920), 32_528_943_616),
     "LLaMA 65B": ("llama", "language", llama_sized(80, 64, 8192, 22_016), 65_285_660_672),
     "Llama 2 70B": ("llama", "language", llama_sized(80, 64, 8192, 28_672, n_kv_heads=8), 68_976_648_192),
-    "Llama 3 8B": ("llama", "language", llama_sized(32, 32, 4096, 14_336, 128_256, n_kv_heads=8), 8_030_261_248),
+    "Llama 3 8B": (
+        "llama",
+        "language",
+        llama_sized(32, 32, 4096, 14_336, 128_256, n_kv_heads=8),
+        8_030_261_248,
+    ),
     "TinyLlama 1.1B": ("llama", "language", llama_sized(22, 32, 2048, 5632, n_kv_heads=4), 1_100_048_384),
     "Gemma 2 2B": ("gemma2", "language", gemma2_sized(26, 8, 2304, 9216, 256), 2_614_341_888),
     "Gemma 2 9B": ("gemma2", "language", gemma2_sized(42, 16, 3584, 14_336, 256), 9_241_705_984),
@@ -337,6 +534,15 @@ COUNTS = {  # name: (model_type, head, our config's fields, the parameters of th
     "OLMo 2 1B": ("olmo2", "language", llama_sized(16, 16, 2048, 8192, 100_352), 1_484_916_736),
     "OLMo 2 7B": ("olmo2", "language", llama_sized(32, 32, 4096, 11_008, 100_352), 7_298_617_344),
     "OLMo 2 13B": ("olmo2", "language", llama_sized(40, 40, 5120, 13_824, 100_352), 13_716_198_400),
+    "T5-small": ("t5", "language", t5_sized(6, 8, 512, 2048), 60_506_624),
+    "T5-base": ("t5", "language", t5_sized(12, 12, 768, 3072), 222_903_552),
+    "T5-large": ("t5", "language", t5_sized(24, 16, 1024, 4096), 737_668_096),
+    "T5-3B": ("t5", "language", t5_sized(24, 32, 1024, 16384, d_head=128), 2_851_598_336),
+    "T5-11B": ("t5", "language", t5_sized(24, 128, 1024, 65536, d_head=128), 11_307_321_344),
+    # as transformers 5 counts it, head and embedding tied; the published file also holds a head of 32128 × 512
+    "T5 1.1 small": ("t5", "language", t5_sized(8, 6, 512, 1024, net="gated-gelu"), 60_511_616),
+    "BART-base": ("bart", "language", bart_sized(6, 12, 768), 139_420_416),
+    "BART-large": ("bart", "language", bart_sized(12, 16, 1024), 406_291_456),
 }
 
 
@@ -348,3 +554,19 @@ def test_the_published_model_has_as_many_parameters(name):
     with torch.device("meta"):
         model = family(family.make_config(**shape), head=head)
     assert sum(p.numel() for p in model.parameters()) == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.pair])
+def test_an_encoder_decoder_writes_with_a_cache_as_without(name, seed, tmp_path):
+    """In pieces of several sizes; with padding on the left of the source."""
+    theirs, rng = draw(FAMILIES[name], seed)
+    model = opened(theirs, tmp_path)
+    ids = torch.randint(3, theirs.config.vocab_size, (B, T), generator=rng)
+    mask = paddings(left=True)[2]
+    with torch.no_grad():
+        expected = model(ids, ids, mask)
+        memory, cache = model.encode(ids, mask), model.new_cache(B, T)
+        pieces = [model.decode(piece, *memory, cache=cache) for piece in ids.split([1, 4, 1, T - 6], dim=1)]
+    close(torch.cat(pieces, dim=1), expected, 1e-5)
+    assert cache.length == T

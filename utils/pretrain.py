@@ -1,5 +1,6 @@
 """How the zoo was made: the corpus, the tokenizer, the recipes, the measures. Used through `python -m utils.zoo`."""
 
+import hashlib
 import json
 import lzma
 import math
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 
 from utils import course
+from utils.lessons.bert_family import ElectraPair
+from utils.objectives import OBJECTIVES
 
 SPECIALS = [
     "<pad>",
@@ -37,6 +40,11 @@ class Recipe:
     batch: int = 16
     length: int = 512
     rate: float = 6e-3
+    objective: str = (
+        ""  # of utils.objectives; "" = each token from those before it, in windows one token apart
+    )
+    head: str = ""  # of the family, where it has several
+    parent: str = ""  # the member that it starts from, or learns from
     tried: str = ""  # Markdown for the card: what was tried before, with its figures
 
 
@@ -63,11 +71,29 @@ expository-modern and childrens-books. After 20.5 M tokens its articles made no 
 Scores before step 2,250 were of other held-out documents; the learning curve leaves them out.
 """
 
+
+def relative(family, objective, head, **more):
+    """A recipe of lessons 09 to 14: same text, steps and width; what differs is the family."""
+    return Recipe(
+        family, {}, steps=FAMILY_STEPS, batch=64, length=128, objective=objective, head=head, **more
+    )
+
+
+FAMILY_STEPS = 2000
 RECIPES = {
     "gpt": Recipe("gpt2", {"n_layers": 5, "n_heads": 5, "d_model": 320}, steps=5200, tried=TRIED),
     "gpt-1m": Recipe("gpt2", {"n_layers": 3, "n_heads": 2, "d_model": 112}, steps=5200),
     "gpt-200k": Recipe("gpt2", {"n_layers": 2, "n_heads": 2, "d_model": 28}, steps=5200),
     "lstm": Recipe("lstm", {"n_layers": 2, "d_model": 512}, steps=5200, batch=32, length=256),
+    "bert": relative("bert", "blanks and next sentences", "pretraining"),
+    "roberta": relative("roberta", "blanks", "masked"),
+    "albert": relative("albert", "blanks and sentence order", "pretraining"),
+    "electra": relative("electra", "replaced tokens", "replaced"),
+    "xlnet": relative("xlnet", "permuted", "language"),
+    "llama": relative("llama", "following", "language"),
+    "t5": relative("t5", "spans", "language"),
+    "bart": relative("bart", "noise", "language"),
+    "distilbert": relative("distilbert", "imitation", "masked", parent="bert"),
 }
 
 
@@ -153,6 +179,12 @@ def windows(ids, batch, length):
     return batches
 
 
+def rows(ids, batch, length):
+    """`batches(step)` over an array of ids: (rows,), (batch, length), round and round."""
+    inputs = windows(ids, batch, length)
+    return lambda step: inputs(step)[:1]
+
+
 @torch.no_grad()
 def nats(model, documents, length=None, batch=16):
     """Summed -log p of every token after the first of each document, in nats.
@@ -213,13 +245,24 @@ def pair_accuracy(model, tokenizer, pairs, batch=128):
 
 def build(recipe):
     """A fresh model of the recipe's family and shape."""
-    from utils import zoo
+    from utils import objectives, zoo
 
+    if recipe.objective == "imitation":
+        return objectives.Pupil(zoo.load(recipe.parent)[0])
+    if recipe.objective == "replaced tokens":
+        return ElectraPair()
     family = zoo.FAMILIES[recipe.family]
     shape = dict(recipe.shape, vocab_size=VOCAB_SIZE)
-    if "n_positions" in family.published_config:
+    if not recipe.objective and "n_positions" in family.published_config:
         shape["n_positions"] = recipe.length
-    return family(family.make_config(**shape))
+    return family(family.make_config(**shape), *([recipe.head] if recipe.head else []))
+
+
+def trained(model, name):
+    """{member of the zoo: model} that a training run of `name` has made."""
+    if isinstance(model, ElectraPair):
+        return {name: model.discriminator, f"{name}-generator": model.generator}
+    return {name: getattr(model, "student", model)}
 
 
 def get_tokenizer(sources):
@@ -235,6 +278,49 @@ def get_tokenizer(sources):
     return Tokenizer.from_file(str(path))
 
 
+def encoded(sources, tokenizer, mix, folder):
+    """The stream of a mix; kept in `folder`, since to tokenize a corpus takes minutes."""
+    key = json.dumps(
+        [mix, {name: len(parts["train"]) for name, parts in sources.items()}, tokenizer.to_str()]
+    )
+    path = Path(folder) / f"stream-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
+    if not path.exists():
+        ids = {source: encode(tokenizer, parts["train"]) for source, parts in sources.items()}
+        ids = stream(ids, {source: times for source, times in mix.items() if source in sources})
+        with course.atomic(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, ids)
+    return np.load(path)
+
+
+def scorer(recipe, tokenizer, sources):
+    """`evaluate(model)` for `train.fit`: a score on held-out documents of each watched source, lower is better.
+
+    Bits per byte for a language model; for the families the loss of their own task, drawn once and for all, on 64 rows.
+    """
+    watched = {source: sources[source]["dev"] for source in WATCHED if source in sources}
+    if not recipe.objective:
+        watched = {source: texts[:: max(1, len(texts) // 40)] for source, texts in watched.items()}
+        score = lambda model, texts: bits_per_byte(model, tokenizer, texts)[0]
+    else:
+        watched = {source: held_out_rows(tokenizer, texts, recipe) for source, texts in watched.items()}
+        score = lambda model, ids: held_out_loss(model, recipe, ids)
+    return lambda model: {source: round(score(model, part), 4) for source, part in watched.items()}
+
+
+def held_out_rows(tokenizer, texts, recipe, n=64):
+    """`n` rows of running text from all over `texts`, as the recipe trains on them, (n, length)."""
+    ids = np.concatenate(encode(tokenizer, texts))
+    ids = ids[: len(ids) // recipe.length * recipe.length].reshape(-1, recipe.length)
+    return torch.from_numpy(ids[:: max(1, len(ids) // n)][:n].astype(np.int64))
+
+
+@torch.no_grad()
+def held_out_loss(model, recipe, ids):
+    """The loss of the recipe's own task on rows ids (n, length), in nats."""
+    generator = torch.Generator().manual_seed(0)
+    return OBJECTIVES[recipe.objective](model, (ids,), generator).item()
+
+
 def train_member(name, corpus, state, steps=None):
     """Make the zoo's member `name` from the texts in folder `corpus`; checkpoints stand in folder `state`."""
     from utils import train, zoo
@@ -243,29 +329,24 @@ def train_member(name, corpus, state, steps=None):
     recipe = RECIPES[name]
     sources = read_corpus(corpus, recipe.mix)
     tokenizer = get_tokenizer(sources)
-    ids = {source: encode(tokenizer, parts["train"]) for source, parts in sources.items()}
-    data = stream(ids, {source: times for source, times in recipe.mix.items() if source in sources})
+    data = encoded(sources, tokenizer, recipe.mix, state.parent)
     if train.rank() == 0:
         print(f"{name}: {len(data):,} tokens, {recipe.batch * recipe.length:,} a step", flush=True)
-
-    watched = {source: sources[source]["dev"] for source in WATCHED if source in sources}
-    watched = {source: texts[:: max(1, len(texts) // 40)] for source, texts in watched.items()}
-
-    def evaluate(model):
-        return {
-            source: round(bits_per_byte(model, tokenizer, texts)[0], 4) for source, texts in watched.items()
-        }
-
+    evaluate = scorer(recipe, tokenizer, sources)
     model = build(recipe).to(train.device())
-    batches = windows(data, recipe.batch, recipe.length)
-    steps = steps or recipe.steps
-    log = train.fit(model, batches, steps, state, rate=recipe.rate, evaluate=evaluate)
+    steps, how = steps or recipe.steps, {"rate": recipe.rate, "evaluate": evaluate}
+    if recipe.objective:
+        how |= {"objective": OBJECTIVES[recipe.objective]}
+    cut = rows if recipe.objective else windows
+    log = train.fit(model, cut(data, recipe.batch, recipe.length), steps, state, **how)
     if train.rank() != 0:
         return
-    zoo.save(model.eval(), tokenizer, zoo.FOLDER / name)
+    for member, part in trained(model.eval(), name).items():
+        zoo.save(part, tokenizer, zoo.FOLDER / member)
+        part.load_state_dict(zoo.from_transformers(zoo.FOLDER / member).state_dict())
     run = {"steps": steps, "tokens": steps * recipe.batch * recipe.length, "hardware": hardware()}
     run |= {"seconds": round(sum(entry["seconds"] for entry in log))}
-    run |= {"stored": evaluate(zoo.from_transformers(zoo.FOLDER / name))}
+    run |= {"stored": evaluate(model)}
     run |= {"log": [entry for entry in log if entry["step"] % 50 == 0 or len(entry) > 3]}
     with course.atomic(zoo.FOLDER / name / "log.json") as path:
         path.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")

@@ -20,8 +20,10 @@ from torch import nn
 from utils import data
 from utils.course import atomic
 from utils.lessons.bert import BERT
+from utils.lessons.bert_family import ALBERT, ELECTRA, DistilBERT, RoBERTa, XLNet
 from utils.lessons.gpt import GPT
 from utils.lessons.modern_decoders import Gemma2, LLaMA, Llama4, OLMo2
+from utils.lessons.t5_and_bart import BART, T5
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "zoo"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -67,12 +69,20 @@ class LSTM(nn.Module):
         return self.lstm(self.tokens(ids))[0]
 
 
-FAMILIES = {family.model_type: family for family in (GPT, BERT, LSTM, LLaMA, Gemma2, OLMo2, Llama4)}
+FAMILIES = {
+    family.model_type: family
+    for family in (
+        *(BERT, RoBERTa, ALBERT, DistilBERT, ELECTRA, XLNet),
+        *(GPT, LLaMA, Gemma2, OLMo2, Llama4),
+        *(T5, BART),
+        LSTM,
+    )
+}
 PLAIN = {  # what a family says about its published form, where it says nothing
     "published_classes": {},  # head → the class of transformers that has it; the first is the usual one
     "published_optional": set(),  # keys of config.json that may be missing
     "published_defaults": {},  # what a missing key of config.json means
-    "published_settings": {},  # keys of config.json that every model of ours has; others are refused
+    "published_settings": {},  # keys of config.json: the value that is built, or a tuple of them; others are refused
     "published_prefix": "",  # what stands before the names of the body where there is a head
     "published_names": {},  # parts of their names → parts of ours
     "published_transposed": (),  # our names of matrices that are stored the other way round
@@ -151,7 +161,8 @@ def read_config(folder):
         )
     for key, ours in says(family, "settings").items():
         theirs = look(config, key)
-        if theirs is not None and theirs != ours and not key.endswith(FREE):
+        choices = ours if isinstance(ours, tuple) else (ours,)
+        if theirs is not None and theirs not in choices and not key.endswith(FREE):
             raise ZooError(
                 f"{path}: {key} is {theirs!r}, the course's {family.__name__} has {ours!r} built in."
             )

@@ -37,6 +37,15 @@ def causal_mask(T, S=None, device=None):
     return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
 
 
+def additive(mask, dtype):
+    """A mask as numbers to add to the scores: 0 where a query may look, minus infinity elsewhere."""
+    return (
+        mask.to(dtype)
+        if mask.is_floating_point()
+        else torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -math.inf)
+    )
+
+
 class Heads(nn.Module):
     """What every attention layer of H heads has: the matrices before and behind the formula."""
 
@@ -75,6 +84,7 @@ class Attention(Heads):
     """
 
     is_causal = False  # what no mask means: see all, or only what is before
+    scale = None  # of the scores; None: 1 / sqrt(K)
 
     def turn(self, q, k, positions):
         """Give queries and keys their positions; here they come with what the layer is fed."""
@@ -86,13 +96,17 @@ class Attention(Heads):
         is_causal = mask is None and self.is_causal and T > 1
         if is_causal and T < S:  # what is in a cache stands before the queries
             mask, is_causal = causal_mask(T, S, q.device), False
-        if is_causal and q.requires_grad and q.dtype == torch.bfloat16 and not q.is_cuda:
-            future = torch.full((T, T), -math.inf, dtype=q.dtype).triu(1)  # added, it costs no way back
-            return (q / math.sqrt(q.size(-1)) @ k.transpose(-2, -1) + future).softmax(-1) @ v
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+        if q.requires_grad and q.dtype == torch.bfloat16 and not q.is_cuda:  # the kernel learns slowly
+            mask = causal_mask(T, device=q.device) if is_causal else mask
+            scores = q * (self.scale or q.size(-1) ** -0.5) @ k.transpose(-2, -1)
+            return (scores if mask is None else scores + additive(mask, q.dtype)).softmax(-1) @ v
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, scale=self.scale)
 
     def forward(self, x, mask=None, memory=None, positions=None, cache=None, layer=0):
-        """x: (B, T, D) → (B, T, D).   mask: (T, S) or (B, 1, T, S), True where a query may look."""
+        """x: (B, T, D) → (B, T, D).   mask: (T, S) or (B, 1, T, S), True where a query may look,
+        or numbers that are added to the scores."""
         q, k, v = self.project(x, memory)
         q, k = self.turn(q, k, positions)
         if cache is not None:

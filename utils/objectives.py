@@ -1,0 +1,98 @@
+"""What each family of the zoo learns from rows of running text.
+
+An objective is a function (model, batch, generator) → loss, as `utils.train.fit` wants it; a batch is (ids,) with
+ids (B, T). All that is drawn comes from the generator.
+"""
+
+from functools import cache
+
+from torch import nn
+
+from utils.lessons import bert, bert_family, t5_and_bart
+from utils.train import ChunkedCrossEntropy, token_loss
+
+VOCAB_SIZE, EOS, MASK, SEP, CLS = 6144, 2, 3, 4, 5
+
+
+@cache
+def stops():
+    """The ids of the zoo's tokens that end a sentence: a stop, perhaps with a quotation mark behind it."""
+    from tokenizers import Tokenizer
+
+    from utils import zoo
+
+    words = Tokenizer.from_file(str(zoo.FOLDER / "tokenizer.json")).get_vocab()
+    return tuple(sorted(i for word, i in words.items() if word.strip("Ġ").rstrip("\"'") in (".", "!", "?")))
+
+
+def following(model, batch, generator):
+    """GPT and LLaMA: each token from those before it."""
+    return token_loss(model, batch[0][:, :-1], batch[0][:, 1:])
+
+
+def blanks(model, batch, generator):
+    """RoBERTa: masks drawn anew each time, no pairs (Liu et al. 2019, section 4)."""
+    return bert.masked_loss(model, *bert.mask_tokens(*batch, generator, VOCAB_SIZE, MASK))
+
+
+def paired(pairs):
+    """Masks, and a question about two pieces of a text, which `pairs` makes."""
+
+    def objective(model, batch, generator):
+        ids, segments, label = pairs(batch[0][:, :-3], generator, SEP, CLS)
+        inputs, targets = bert.mask_tokens(ids, generator, VOCAB_SIZE, MASK)
+        return bert.pretraining_loss(model, inputs, segments, targets, label)
+
+    return objective
+
+
+def replaced(model, batch, generator):
+    """ELECTRA: a generator fills masks, a discriminator says what it has replaced (Clark et al. 2020)."""
+    return bert_family.electra_loss(model, *batch, generator)
+
+
+def permuted(model, batch, generator):
+    """XLNet: the last sixth of a random order from all before it in that order (Yang et al. 2019)."""
+    return bert_family.permutation_loss(model, *batch, generator)
+
+
+def spans(model, batch, generator):
+    """T5: what stood in the holes (Raffel et al. 2020, section 3.1.4)."""
+    return t5_and_bart.seq2seq_loss(model, *t5_and_bart.corrupt_spans(*batch, generator))
+
+
+def noise(model, batch, generator):
+    """BART: the text before the noise (Lewis et al. 2020, section 2.2); its logits are never held all at once."""
+    (ids,) = batch
+    source, mask = t5_and_bart.denoise(ids, generator, stops())
+    states = model.hidden(source, t5_and_bart.shift_right(ids, model.config.start), mask)
+    return ChunkedCrossEntropy.apply(states.flatten(0, 1), model.head.weight, ids.flatten(), 512)
+
+
+class Pupil(nn.Module):
+    """A student beside its teacher, which does not learn."""
+
+    def __init__(self, teacher, n_layers=2):
+        super().__init__()
+        self.teacher = teacher.requires_grad_(False)
+        self.student = bert_family.start_from_teacher(teacher, n_layers)
+        self.config = self.student.config
+
+
+def imitated(model, batch, generator):
+    """DistilBERT: the teacher's guesses, the masks, the teacher's states (Sanh et al. 2019)."""
+    inputs, targets = bert.mask_tokens(*batch, generator, VOCAB_SIZE, MASK)
+    return bert_family.distillation_loss(model.student, model.teacher, inputs, targets)
+
+
+OBJECTIVES = {
+    "following": following,
+    "blanks": blanks,
+    "blanks and next sentences": paired(bert.next_sentence_pairs),
+    "blanks and sentence order": paired(bert_family.sentence_order_pairs),
+    "replaced tokens": replaced,
+    "permuted": permuted,
+    "spans": spans,
+    "noise": noise,
+    "imitation": imitated,
+}
