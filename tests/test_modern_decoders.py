@@ -1,18 +1,25 @@
 """Lesson 13's parts, each against its definition; the whole models are compared in test_families.py."""
 
+import http.server
 import json
 import math
+import os
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 
 import pytest
+import test_zoo
 import torch
 from torch import nn
 from transformers import LlamaConfig as TheirConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from utils import pages, train, zoo
+from utils import pages, pretrain, train, zoo
 from utils.lessons import modern_decoders as modern
 from utils.lessons.attention import causal_mask
+from utils.lessons.gpt import GPT, GPTConfig
 from utils.lessons.modern_decoders import Gemma2, GemmaConfig, LLaMA, Llama4, Llama4Config, LlamaConfig, OLMo2
 from utils.lessons.transformer import CausalAttention
 
@@ -321,3 +328,39 @@ def test_gemmas_logits_stay_below_their_cap():
     with torch.no_grad():
         model.tokens.weight *= 1000
         assert 1.9 < model(torch.randint(97, (1, 9))).abs().max() <= 2
+
+
+# Now with the published models: the cells tagged `hub`, against a hub on loopback
+
+PUBLISHED = {  # the page, the name it opens, and a narrow model of that architecture
+    "12_gpt": ("openai-community/gpt2", GPT(GPTConfig(6144, 64, 2, 2, 16))),
+    PAGE: ("HuggingFaceTB/SmolLM2-135M", LLaMA(LlamaConfig(6144, 64, 2, 6, 24, d_ff=16, n_kv_heads=2))),
+}
+OLD = {"rope_theta": 100_000.0, "rope_scaling": None}  # as published files of 2024 say it
+
+
+@pytest.mark.parametrize("page", PUBLISHED)
+def test_the_page_opens_the_published_model(page, tmp_path):
+    name, model = PUBLISHED[page]
+    folder = tmp_path / "served"
+    zoo.save(model, pretrain.get_tokenizer({}), folder, dtype=torch.float32)
+    if page == PAGE:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | OLD))
+    hub = type("TinyHub", (test_zoo.Hub,), {"folder": folder, "name": name})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    nb = pages.read(pages.ROOT / "notebooks" / f"{page}.ipynb")
+    (cell,) = (cell.source for cell in nb.cells if "hub" in pages.tags(cell))
+    code = f"import torch\nfrom utils import course, zoo\n{cell}\nprint(type(published).__name__)"
+    place = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | place | {"COURSE_ONLINE": "1"}
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=pages.ROOT, env=env, timeout=300
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split()[-1] == type(model).__name__

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from utils.lessons.attention import causal_mask
-from utils.lessons.gpt import GPT, GPTConfig, GPTFeedForward, KVCache
+from utils.lessons.gpt import GPT, GPTConfig, GPTFeedForward
 from utils.lessons.transformer import Block, CausalAttention, FeedForward
 
 
@@ -120,11 +120,6 @@ class LLaMA(GPT):
     def make_inputs(self, config):
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
 
-    def make_head(self, config):
-        super().make_head(config)
-        if not config.tied:
-            self.head.weight = nn.Parameter(torch.empty_like(self.tokens.weight))
-
     def enter(self, ids, positions):
         return self.tokens(ids)
 
@@ -134,11 +129,6 @@ class LLaMA(GPT):
         turns = rates(head_counts(config)[2], config.rope_base, config.rope_scaling, x.device)
         angles = (positions[..., None] * turns).unsqueeze(-3)
         return super().run(x, positions=(angles.cos().to(x.dtype), angles.sin().to(x.dtype)), **how)
-
-    def new_cache(self, batch, n_slots):
-        """An empty cache for `batch` sequences of up to `n_slots` tokens, G heads each."""
-        (_, G, K), weight = head_counts(self.config), self.tokens.weight
-        return KVCache(self.config.n_layers, batch, G, n_slots, K, weight.dtype, weight.device)
 
 
 LLaMA.model_type, LLaMA.make_config = "llama", LlamaConfig
