@@ -16,7 +16,7 @@ from utils import data, vectors, zoo
 from utils.lessons import word_vectors
 from utils.lessons.word_vectors import (
     analogy,
-    band,
+    bands,
     block,
     cooccurrence,
     interval,
@@ -29,6 +29,7 @@ from utils.lessons.word_vectors import (
     positive,
     spearman,
     train_skip_gram,
+    weigh,
     words,
 )
 
@@ -109,15 +110,17 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_band_holds_the_pairs_of_the_loop(seed):
-    text, window = small_text(seed), 4
+def test_the_bands_hold_the_pairs_of_the_loop(seed):
+    text, window, n_block = small_text(seed), 4, 1 + seed
     length = text.size(1)
     reach = torch.randint(1, window + 1, (length,), generator=torch.Generator().manual_seed(seed))
-    found = []
-    for first in range(0, length, 7):
-        pairs, low = band(text, first, min(length, first + 7), reach, window)
-        found += [(first + i, low + j) for i, j in pairs.nonzero().tolist()]
+    centres, contexts, pairs = bands(text, reach, window, n_block)
+    assert pairs.shape == (-(-length // n_block), n_block, n_block + 2 * window)
+    found = [(b * n_block + i, b * n_block + j - window) for b, i, j in pairs.nonzero().tolist()]
     assert found == pairs_by_loop(text, reach.tolist())
+    assert centres.flatten()[:length].equal(text[0])
+    for b, _, j in pairs.nonzero().tolist():
+        assert contexts[b, j] == text[0, b * n_block + j - window]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -127,15 +130,17 @@ def test_a_block_is_one_step_down_the_gradient_of_its_loss(seed):
     reach = torch.randint(1, 4, (text.size(1),), generator=dice)
     noise = torch.randint(0, 9, (6,), generator=dice)
     X, Y = (torch.randn(9, 5, generator=dice, dtype=torch.float64).requires_grad_() for _ in range(2))
-    last = min(text.size(1), 11)
+    centres, contexts, pairs = bands(text, reach, 3, n_block=8)
+    b = seed % len(centres)
     loss = 0
     for i, j in pairs_by_loop(text, reach.tolist()):
-        if 2 <= i < last:
+        if 8 * b <= i < 8 * (b + 1):
             x, y = X[text[0, i]], Y[text[0, j]]
             loss = loss - F.logsigmoid(x @ y) - k / 6 * F.logsigmoid(-(Y[noise] @ x)).sum()
     for_X, for_Y = torch.autograd.grad(loss, (X, Y))
     new_X, new_Y = X.detach().clone(), Y.detach().clone()
-    block(new_X, new_Y, text, 2, last, reach, noise, k, rate, window=3)
+    weight = rate * weigh(pairs[b].double(), 6, k)
+    block(new_X, new_Y, centres[b], torch.cat([contexts[b], noise]), weight, n_noise=6)
     torch.testing.assert_close(new_X, X.detach() - rate * for_X, atol=1e-12, rtol=0)
     torch.testing.assert_close(new_Y, Y.detach() - rate * for_Y, atol=1e-12, rtol=0)
 

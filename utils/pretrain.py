@@ -75,11 +75,19 @@ Scores before step 2,250 were of other held-out documents; the learning curve le
 def relative(family, objective, head, **more):
     """A recipe of lessons 09 to 14: same text, steps and width; what differs is the family."""
     return Recipe(
-        family, {}, steps=FAMILY_STEPS, batch=64, length=128, objective=objective, head=head, **more
+        family,
+        {},
+        steps=FAMILY_STEPS,
+        batch=32,
+        length=128,
+        rate=3e-3,
+        objective=objective,
+        head=head,
+        **more,
     )
 
 
-FAMILY_STEPS = 2000
+FAMILY_STEPS = 5200
 RECIPES = {
     "gpt": Recipe("gpt2", {"n_layers": 5, "n_heads": 5, "d_model": 320}, steps=5200, tried=TRIED),
     "gpt-1m": Recipe("gpt2", {"n_layers": 3, "n_heads": 2, "d_model": 112}, steps=5200),

@@ -119,40 +119,53 @@ def noise_weights(counts, power=0.75):
     return counts.double() ** power
 
 
-def band(text, first, last, reach, window):
-    """Which words may pair: (T, S), True for centre `first + i` and context `low + j`; and low.
+def bands(text, reach, window, n_block):
+    """Cut a text into B blocks of T = n_block centres; which of the S words around may pair?
 
     text: (2, length)   reach: (length,), how far each centre looks, at most `window`
+    Returns the ids of the centres (B, T), those of the words around (B, S), S = T + 2 window, and
+    whether they pair (B, T, S). Beyond the ends of the text stands id 0, in no pair.
     """
-    low, high = max(0, first - window), min(text.size(1), last + window)
-    centre, context = torch.arange(first, last)[:, None], torch.arange(low, high)
-    distance = (centre - context).abs()
-    near = (distance > 0) & (distance <= reach[first:last, None])
-    return near & (text[1, first:last, None] == text[1, low:high]), low
+    length, n_around = text.size(1), n_block + 2 * window
+    spare = max(-length % n_block, n_block - length)  # at least one block, perhaps empty
+    padded = F.pad(text, (window, spare + window), value=-1)
+    ids, sentence = padded.unfold(1, n_around, n_block)  # (B, S) each
+    centre = slice(window, window + n_block)
+    distance = (torch.arange(n_around) - torch.arange(n_block)[:, None] - window).abs()
+    near = (distance > 0) & (distance <= F.pad(reach, (0, spare)).view(-1, n_block, 1))
+    pairs = near & (sentence[:, centre, None] == sentence[:, None])
+    return ids[:, centre].clamp(min=0), ids.clamp(min=0), pairs
 
 
-def block(X, Y, text, first, last, reach, negatives, k, rate, window):
-    """One step downhill for the centres first … last - 1; X and Y (V, D) are changed in place.
+def weigh(pairs, n_noise, k):
+    """How often each product counts: a pair once, a negative k / n_noise times for each pair.
 
-    negatives: (n_noise,), the ids that were drawn from the noise for this block
+    pairs: (..., T, S), 1 or 0   Returns (..., T, S + n_noise).
     """
-    pairs, low = band(text, first, last, reach, window)
-    centre, context = text[0, first:last], text[0, low : low + pairs.size(1)]
-    x, y, y_noise, pairs = X[centre], Y[context], Y[negatives], pairs.to(X.dtype)
-    miss = (torch.sigmoid(x @ y.T) - 1) * pairs * rate  # (T, S)
-    weight = pairs.sum(1, keepdim=True) * (k / len(negatives) * rate)
-    alarm = torch.sigmoid(x @ y_noise.T) * weight  # (T, n_noise)
-    X.index_add_(0, centre, miss @ y + alarm @ y_noise, alpha=-1)
-    Y.index_add_(0, context, miss.T @ x, alpha=-1)
-    Y.index_add_(0, negatives, alarm.T @ x, alpha=-1)
+    noise = pairs.sum(-1, keepdim=True) * (k / n_noise)
+    return torch.cat([pairs, noise.expand(*noise.shape[:-1], n_noise)], dim=-1)
+
+
+def block(X, Y, centre, other, weight, n_noise):
+    """One step downhill for a block of T centres; X and Y (V, D) are changed in place.
+
+    centre: (T,)   other: (S + n_noise,), the ids of the words around, then of the negatives
+    weight: (T, S + n_noise), from `weigh`, times the rate
+    """
+    x, y = X[centre], Y[other]
+    miss = torch.sigmoid(x @ y.T)  # a negative: how far from 0
+    miss[:, :-n_noise] -= 1  # a word around: how far from 1
+    miss *= weight
+    X.index_add_(0, centre, miss @ y, alpha=-1)
+    Y.index_add_(0, other, miss.T @ x, alpha=-1)
 
 
 def train_skip_gram(text, counts, seed=0, width=50, window=10, k=5, epochs=5, rate=0.05,
-                    threshold=1e-4, n_block=64, n_noise=128):  # fmt: skip
+                    threshold=1e-4, n_block=8, n_noise=128):  # fmt: skip
     """Skip-gram with negative sampling: the tables X and Y, (V, D) each.
 
     text: (2, length), ids and sentence numbers   counts: (V,)
-    n_block: centres of a step; a vocabulary of few words needs short blocks
+    n_block: centres of a step   n_noise: the negatives that they share
     Source: Mikolov et al. 2013 (the loss and its sampling), Ji et al. 2016 (shared negatives).
     """
     dice = torch.Generator().manual_seed(seed)
@@ -161,14 +174,15 @@ def train_skip_gram(text, counts, seed=0, width=50, window=10, k=5, epochs=5, ra
     chance, noise = keep_chance(counts, threshold), noise_weights(counts)
     for epoch in range(epochs):
         kept = text[:, torch.rand(text.size(1), generator=dice) < chance[text[0]]]
-        length = kept.size(1)
-        reach = torch.randint(1, window + 1, (length,), generator=dice)
-        n_blocks = -(-length // n_block)
-        drawn = torch.multinomial(noise, n_blocks * n_noise, replacement=True, generator=dice)
-        for b, negatives in enumerate(drawn.view(n_blocks, n_noise)):
-            now = rate * max(1 - (epoch + b / n_blocks) / epochs, 1e-3)
-            last = min(length, (b + 1) * n_block)
-            block(X, Y, kept, b * n_block, last, reach, negatives, k, now, window)
+        reach = torch.randint(1, window + 1, (kept.size(1),), generator=dice)
+        centres, contexts, pairs = bands(kept, reach, window, n_block)
+        B = len(centres)
+        drawn = torch.multinomial(noise, B * n_noise, replacement=True, generator=dice)
+        others = torch.cat([contexts, drawn.view(B, n_noise)], dim=1)
+        now = rate * (1 - (epoch + torch.arange(B) / B) / epochs).clamp(min=1e-3)
+        weights = weigh(pairs.float(), n_noise, k).mul_(now[:, None, None])
+        for centre, other, weight in zip(centres, others, weights):
+            block(X, Y, centre, other, weight, n_noise)
     return X, Y
 
 
