@@ -78,6 +78,12 @@ def head_counts(config):
     return H, config.n_kv_heads or H, config.d_head or config.d_model // H
 
 
+def spread(x, n_heads):
+    """x (B, G, S, K) → (B, n_heads, S, K): each head as often as it is shared."""
+    shared = n_heads // x.size(1)
+    return x.repeat_interleave(shared, dim=1) if shared > 1 else x
+
+
 class GroupedAttention(CausalAttention):
     """Rotary attention; several heads of queries share a head of keys and values (Ainslie et al. 2023)."""
 
@@ -102,8 +108,7 @@ class GroupedAttention(CausalAttention):
         return [rotate(x, *positions, self.in_pairs) if self.rotary else x for x in (q, k)]
 
     def mix(self, q, k, v, mask):
-        k, v = (x.repeat_interleave(q.size(1) // k.size(1), dim=1) for x in (k, v))
-        return super().mix(q, k, v, mask)
+        return super().mix(q, spread(k, self.n_heads), spread(v, self.n_heads), mask)
 
 
 class LlamaBlock(Block):
@@ -266,11 +271,11 @@ class GemmaAttention(GroupedAttention):
         self.scale, self.cap = config.score_size**-0.5, config.score_cap
 
     def mix(self, q, k, v, mask):
-        k, v = (x.repeat_interleave(q.size(1) // k.size(1), dim=1) for x in (k, v))
+        k, v = spread(k, self.n_heads), spread(v, self.n_heads)
         T, S = q.size(-2), k.size(-2)
         if self.window or mask is None:
             mask = both(mask, in_window(T, S, self.window or S, q.device))
-        scores = soft_cap(q @ k.transpose(-2, -1) * self.scale, self.cap)
+        scores = soft_cap(q * self.scale @ k.transpose(-2, -1), self.cap)
         return scores.masked_fill(~mask, -math.inf).softmax(-1) @ v
 
 
