@@ -1,17 +1,27 @@
 """What the descendants of BERT promise: their objectives, their shared weights, XLNet's two streams."""
 
 import copy
+import http.server
+import json
 import math
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from test_zoo import Hub
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn import functional as F
 
 from utils import zoo
 from utils.lessons import bert_family as bf
 from utils.lessons.bert import BERT, BertConfig, mask_tokens, masked_loss, pretraining_loss
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = {"vocab_size": 97, "n_layers": 2, "n_heads": 2, "d_model": 16, "d_ff": 24}
 
 
@@ -99,11 +109,11 @@ def test_albert_learns_blanks_and_order_with_the_losses_of_lesson_09():
 
 
 @pytest.mark.parametrize(
-    "n, kept, taken", [(12, 6, [0, 2, 4, 7, 9, 11]), (4, 2, [0, 3]), (2, 1, [0]), (3, 3, [0, 1, 2])]
+    "n, kept, taken", [(12, None, [0, 2, 4, 7, 9, 11]), (4, 2, [0, 3]), (2, 1, [0]), (3, 3, [0, 1, 2])]
 )
 def test_a_student_starts_as_part_of_its_teacher(n, kept, taken):
     teacher = stirred(BERT(BertConfig(**TINY | {"n_layers": n}), head="masked"))
-    student = bf.start_from_teacher(teacher, kept)
+    student = bf.start_from_teacher(teacher, kept).eval()
     for block, layer in zip(student.blocks, taken, strict=True):
         assert torch.equal(block.attention.qkv.weight, teacher.blocks[layer].attention.qkv.weight)
     torch.testing.assert_close(student.inputs(some_ids()), teacher.inputs(some_ids()))
@@ -186,6 +196,20 @@ def test_generator_and_discriminator_share_their_tables():
     assert model.generator.inputs.positions is model.discriminator.inputs.positions
     assert model.generator.head.weight is model.discriminator.inputs.tokens.weight
     assert model.generator.inputs.norm is not model.discriminator.inputs.norm
+
+
+def test_a_generator_is_as_deep_as_its_discriminator_and_narrow():
+    config = bf.generator_config(bf.ElectraConfig())
+    assert (config.n_layers, config.d_model, config.d_ff, config.d_embedding) == (4, 48, 192, 160)
+    assert config.d_model % config.n_heads == 0
+    assert bf.ElectraPair().generator.config == config
+
+
+def test_a_fresh_verdict_is_undecided():
+    torch.manual_seed(0)
+    head = bf.ELECTRA(bf.ElectraConfig(), head="replaced").head
+    assert not head.first.bias.any() and not head.last.bias.any()
+    assert abs(head.first.weight.std() - 0.02) < 1e-3 and abs(head.last.weight.std() - 0.02) < 5e-3
 
 
 def orders(B, T, n_given, seed=0):
@@ -334,3 +358,67 @@ def test_a_pair_is_saved_as_two_models(tmp_path):
         assert isinstance(again, bf.ELECTRA)
         torch.testing.assert_close(again(some_ids()), getattr(model, part)(some_ids()))
     assert isinstance(twin, transformers.ElectraForPreTraining)
+
+
+WIDE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "num_hidden_layers": 1}
+PUBLISHED = {  # the names of the page: the class that each holds, its published settings, but for one block
+    "FacebookAI/roberta-base": (
+        transformers.RobertaForMaskedLM,
+        WIDE
+        | {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1},
+    ),
+    "albert/albert-base-v2": (transformers.AlbertForMaskedLM, WIDE | {"embedding_size": 128}),
+    "distilbert/distilbert-base-uncased": (transformers.DistilBertForMaskedLM, {"n_layers": 1}),
+    "google/electra-small-discriminator": (transformers.ElectraForPreTraining, {"num_hidden_layers": 1}),
+    "xlnet/xlnet-base-cased": (
+        transformers.XLNetLMHeadModel,
+        {"d_model": 768, "n_head": 12, "d_inner": 3072, "n_layer": 1},
+    ),
+}
+WORDS = "the capital of france is city on river seine chef cooked sun for dinner . , The".split()
+
+
+def published_folder(name, folder):
+    """What the hub holds under `name`, with random weights and a vocabulary of a few words."""
+    make, settings = PUBLISHED[name]
+    torch.manual_seed(0)
+    make(make.config_class(vocab_size=40, **settings)).save_pretrained(folder)
+    tokenizer = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(["<unk>", *WORDS])}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<mask>", "[MASK]"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_the_page_asks_the_published_models(tmp_path):
+    """The cell that is tagged `hub`, and the one before it, against a hub on this machine."""
+    folders = {name: published_folder(name, tmp_path / str(i)) for i, name in enumerate(PUBLISHED)}
+
+    class Shelf(Hub):
+        def answer(self, body=True):
+            self.name = next((name for name in folders if f"/{name}" in self.path), "no/model")
+            self.folder = folders.get(self.name, tmp_path)
+            super().answer(body)
+
+    page = json.loads((ROOT / "notebooks" / "10_bert_family.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in page["cells"] if cell["cell_type"] == "code"]
+    (at,) = (i for i, cell in enumerate(cells) if "hub" in cell["metadata"].get("tags", []))
+    code = "import torch\nfrom utils import course, zoo\nfrom utils.lessons.bert_family import XLNet\n"
+    code += "\n".join("".join(cell["source"]) for cell in cells[at - 1 : at + 1])
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shelf)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    hidden = ("HF_", "COURSE_ONLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+    settings = {k: v for k, v in os.environ.items() if not k.startswith(hidden)} | place
+    try:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
+    finally:
+        server.shutdown()
+        server.server_close()
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in lines] == list(PUBLISHED)
+    assert all(" → " in line for line in lines), lines

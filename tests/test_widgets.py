@@ -17,8 +17,9 @@ import torch
 import toys
 from tokenizers import Tokenizer, models
 
-from utils import show, widgets
+from utils import show, widgets, zoo
 from utils.lessons import decoding, tokens
+from utils.lessons.bert import BERT, BertConfig
 
 EOS, LN2 = 2, math.log(2)
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -388,6 +389,42 @@ def test_lines_are_drawn_where_there_is_weight():
     assert [line.get_alpha() for line in figure.axes[0].lines] == pytest.approx([0.9, 0.1, 0.99])
 
 
+# In which order XLNet reads
+
+
+def test_an_order_says_who_sees_whom():
+    moving = widgets.reading_order("a b c d".split(), n_given=1)
+    data = moving.state.compute()
+    order, content, query = (data[name] for name in ("order", "content", "query"))
+    assert sorted(order) == [0, 1, 2, 3] and data["ranks"][order[0]] == "given"
+    assert not query[order[0]].any()
+    for turn in range(4):
+        assert set(content[order[turn]].nonzero().flatten().tolist()) == set(order[: turn + 1])
+        assert turn == 0 or data["ranks"][order[turn]] == str(turn)
+        assert turn == 0 or set(query[order[turn]].nonzero().flatten().tolist()) == set(order[:turn])
+    words = [moving.state.words[i] for i in order]
+    assert f"Given: {words[0]}. Guessed: {', then '.join(words[1:])}" in moving.parts["note"].value
+
+
+def test_orders_are_drawn_and_words_are_given():
+    moving = widgets.reading_order("a b c d e f".split())
+    orders, images = set(), {moving.parts["image"].value}
+    for _ in range(4):
+        moving.parts["draw"].click()
+        orders.add(tuple(moving.state.compute()["order"]))
+        images.add(moving.parts["image"].value)
+    assert len(orders) == 4 and len(images) == 5
+    moving.parts["given"].value = 6
+    assert moving.state.compute()["content"].all() and "Guessed: nothing" in moving.parts["note"].value
+
+
+def test_the_order_without_widgets_is_a_picture_and_words(monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    bundle = widgets.reading_order(["<b>", "$x$"], n_given=0)._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "Given: nothing" in bundle["text/plain"]
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
 # What each token costs
 
 
@@ -493,6 +530,54 @@ def test_neighbours_without_widgets_are_a_picture_and_words(word_table, monkeypa
     assert set(bundle) == {"text/plain", "image/png", VIEW} and "king" in bundle["text/plain"]
     monkeypatch.setattr(widgets, "ipywidgets", None)
     assert set(widgets.neighbours(word_table, "unicorn")._repr_mimebundle_()) == {"text/plain", "image/png"}
+
+
+# Fill in the blank
+
+
+@pytest.fixture(scope="module")
+def filler():
+    torch.manual_seed(0)
+    shape = {"vocab_size": 6144, "n_positions": 16, "n_layers": 1, "n_heads": 2, "d_model": 8, "d_ff": 8}
+    model = BERT(BertConfig(**shape), head="masked").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return model, Tokenizer.from_file(str(zoo.FOLDER / "tokenizer.json"))
+
+
+def test_the_blank_gets_what_the_head_says(filler):
+    model, tokenizer = filler
+    data = widgets.FillIn(*filler, "The _ barked.", n=4).compute()
+    ids = torch.tensor([[5, *tokenizer.encode("The").ids, 3, *tokenizer.encode(" barked.").ids, 4]])
+    p = model(ids)[0, ids[0] == 3][0].softmax(-1)
+    best = p.topk(4)
+    assert data["bars"]["tokens"][:4] == show.token_labels(tokenizer, best.indices)
+    assert data["bars"]["before"][:4] == pytest.approx(best.values.tolist(), abs=1e-6)
+    filled = ids.masked_fill(ids == 3, best.indices[0])
+    assert data["filled"] == tokenizer.decode(filled[0, 1:-1].tolist()).strip()
+
+
+@pytest.mark.parametrize("text", ["_", "_ _ and _", "ran " * 400 + "_", "", "no blank"])
+def test_any_text_can_be_asked(filler, text):
+    data = widgets.FillIn(*filler, text).compute()
+    assert (data["bars"] is not None) == ("_" in text[:20])
+
+
+def test_typing_fills_another_blank(filler):
+    moving = widgets.fill_in(*filler, "The _ barked.")
+    before = moving.parts["image"].value
+    moving.parts["text"].value = "A _ <b>sang</b>."
+    assert moving.parts["image"].value not in ("", before) and "<b>" not in moving.parts["note"].value
+    moving.parts["text"].value = "no blank"
+    assert moving.parts["image"].value == "" and "Write a blank" in moving.parts["note"].value
+    assert set(moving._repr_mimebundle_()) == {"text/plain", "image/png", VIEW}
+
+
+def test_a_filled_blank_without_widgets_is_a_picture_and_words(filler, monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    bundle = widgets.fill_in(*filler, "The _ barked.")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "The _ barked." in bundle["text/plain"]
 
 
 # Where nothing can move

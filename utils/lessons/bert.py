@@ -4,6 +4,7 @@ Made from the cells tagged `export` of notebooks/09_bert.ipynb.
 Never edit: change the page, then `make made`.
 """
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,42 @@ from torch import nn
 from torch.nn import functional as F
 
 from utils.lessons.transformer import Block, Config, FeedForward, Stack
+
+
+def mask_tokens(ids, generator, vocab_size, mask_id, rate=0.15, first=7, hide=0.8, swap=0.1):
+    """Choose about `rate` of the tokens to be asked for, and hide most of them.
+
+    ids: (B, T); those below `first` are special and never chosen
+    Returns inputs (B, T): of the chosen, a share `hide` is the mask, `swap` any token, the rest as it was;
+    and targets (B, T): what was there at the chosen places, -1 elsewhere.
+    Source: Devlin et al. 2019, section 3.1.
+    """
+    draw = {"generator": generator, "device": ids.device}
+    chosen = (torch.rand(ids.shape, **draw) < rate) & (ids >= first)
+    fate = torch.rand(ids.shape, **draw)
+    strangers = torch.randint(vocab_size, ids.shape, **draw)
+    inputs = torch.where(chosen & (fate < hide + swap), strangers, ids)
+    inputs = inputs.masked_fill(chosen & (fate < hide), mask_id)
+    return inputs, ids.masked_fill(~chosen, -1)
+
+
+def next_sentence_pairs(rows, generator, sep=4, cls=5):
+    """Cut pieces of running text in two; leave half of the pairs as they are, give the others a stranger.
+
+    rows: (B, n) token ids, pieces of different texts, B > 1
+    Returns ids (B, n + 3), [CLS] A [SEP] B [SEP]; segments (B, n + 3), 0 up to the first [SEP], then 1;
+    and is_next (B,), True where B does follow A. Source: Devlin et al. 2019, section 3.1.
+    """
+    B, n = rows.shape
+    draw = {"generator": generator, "device": rows.device}
+    first, second = rows[:, : n // 2], rows[:, n // 2 :]
+    is_next = torch.rand(B, **draw) < 0.5
+    shift = torch.randint(1, B, (), **draw).item()  # whose second piece: never one's own
+    second = torch.where(is_next[:, None], second, second.roll(shift, dims=0))
+    start, end = rows.new_full((B, 1), cls), rows.new_full((B, 1), sep)
+    ids = torch.cat([start, first, end, second, end], dim=1)
+    segments = (torch.arange(n + 3, device=rows.device) >= n // 2 + 2).long().expand(B, -1)
+    return ids, segments, is_next
 
 
 @dataclass(frozen=True)
@@ -138,61 +175,6 @@ def initialise(model, std=0.02):
             nn.init.zeros_(parameter)
 
 
-def mask_tokens(ids, generator, vocab_size, mask_id, rate=0.15, first=7):
-    """Choose about `rate` of the tokens to be asked for, and hide most of them.
-
-    ids: (B, T); those below `first` are special and never chosen
-    Returns inputs (B, T): of the chosen, 80 % the mask, 10 % any token, 10 % as they were;
-    and targets (B, T): what was there at the chosen places, -1 elsewhere.
-    Source: Devlin et al. 2019, section 3.1.
-    """
-    draw = {"generator": generator, "device": ids.device}
-    chosen = (torch.rand(ids.shape, **draw) < rate) & (ids >= first)
-    fate = torch.rand(ids.shape, **draw)
-    strangers = torch.randint(vocab_size, ids.shape, **draw)
-    inputs = torch.where(chosen & (fate < 0.9), strangers, ids)
-    inputs = inputs.masked_fill(chosen & (fate < 0.8), mask_id)
-    return inputs, ids.masked_fill(~chosen, -1)
-
-
-def filling_loss(model, states, targets):
-    """Mean cross entropy in nats of the asked tokens; states (B, T, D), targets (B, T), -1 = not asked."""
-    asked = targets >= 0
-    logits = model.head(states[asked]).float()  # (asked places, V)
-    return F.cross_entropy(logits, targets[asked], reduction="sum") / asked.sum().clamp(min=1)
-
-
-def masked_loss(model, inputs, targets, mask=None, **how):
-    """How badly `model` fills the blanks of inputs (B, T); `how`: what `hidden` takes besides ids and mask."""
-    return filling_loss(model, model.hidden(inputs, mask, **how), targets)
-
-
-def next_sentence_pairs(rows, generator, sep=4, cls=5):
-    """Cut pieces of running text in two; leave half of the pairs as they are, give the others a stranger.
-
-    rows: (B, n) token ids, pieces of different texts, B > 1
-    Returns ids (B, n + 3), [CLS] A [SEP] B [SEP]; segments (B, n + 3), 0 up to the first [SEP], then 1;
-    and is_next (B,), True where B does follow A. Source: Devlin et al. 2019, section 3.1.
-    """
-    B, n = rows.shape
-    draw = {"generator": generator, "device": rows.device}
-    first, second = rows[:, : n // 2], rows[:, n // 2 :]
-    is_next = torch.rand(B, **draw) < 0.5
-    shift = torch.randint(1, B, (), **draw).item()  # whose second piece: never one's own
-    second = torch.where(is_next[:, None], second, second.roll(shift, dims=0))
-    start, end = rows.new_full((B, 1), cls), rows.new_full((B, 1), sep)
-    ids = torch.cat([start, first, end, second, end], dim=1)
-    segments = (torch.arange(n + 3, device=rows.device) >= n // 2 + 2).long().expand(B, -1)
-    return ids, segments, is_next
-
-
-def pretraining_loss(model, inputs, segments, targets, is_next, mask=None):
-    """Both tasks of a BERT with head "pretraining": the blanks plus the pairs, in nats."""
-    states = model.hidden(inputs, mask, segments=segments)
-    verdicts = model.next(model.pooler(states)).float()  # (B, 2): column 0 says that B follows A
-    return filling_loss(model, states, targets) + F.cross_entropy(verdicts, (~is_next).long())
-
-
 BERT.model_type, BERT.make_config = "bert", BertConfig
 BERT.published_classes = {None: "BertModel", "masked": "BertForMaskedLM", "pretraining": "BertForPreTraining"}
 BERT.published_config = {
@@ -213,6 +195,8 @@ BERT.published_settings = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
+
+
 BERT.published_prefix = "bert."
 BERT.published_names = {
     "embeddings.word_embeddings": "inputs.tokens",
@@ -233,3 +217,56 @@ BERT.published_names = {
     "cls.predictions.bias": "head.bias",
     "cls.seq_relationship": "next",
 }
+
+
+@torch.no_grad()
+def layers(model, ids, mask=None):
+    """The states (L + 1, B, T, D) of a BERT: what goes in, and what each of its L blocks makes of it."""
+    x, looks = model.inputs(ids), None if mask is None else mask[:, None, None]
+    states = [x]
+    for block in model.blocks:
+        states.append(block(states[-1], mask=looks))
+    return torch.stack(states)
+
+
+def filling_loss(model, states, targets):
+    """Mean cross entropy in nats of the asked tokens; states (B, T, D), targets (B, T), -1 = not asked."""
+    asked = targets >= 0
+    logits = model.head(states[asked]).float()  # (asked places, V)
+    return F.cross_entropy(logits, targets[asked], reduction="sum") / asked.sum().clamp(min=1)
+
+
+def masked_loss(model, inputs, targets, mask=None, **how):
+    """How badly `model` fills the blanks of inputs (B, T); `how`: what `hidden` takes besides ids and mask."""
+    return filling_loss(model, model.hidden(inputs, mask, **how), targets)
+
+
+def pretraining_loss(model, inputs, segments, targets, is_next, mask=None):
+    """Both tasks of a BERT with head "pretraining": the blanks plus the pairs, in nats."""
+    states = model.hidden(inputs, mask, segments=segments)
+    verdicts = model.next(model.pooler(states)).float()  # (B, 2): column 0 says that B follows A
+    return filling_loss(model, states, targets) + F.cross_entropy(verdicts, (~is_next).long())
+
+
+def special(tokenizer, name):
+    """The id of "cls", "sep" or "mask", however this vocabulary writes it: <mask> or [MASK]."""
+    found = (tokenizer.token_to_id(form) for form in (f"<{name}>", f"[{name.upper()}]"))
+    return next(i for i in found if i is not None)
+
+
+def with_blanks(tokenizer, text):
+    """A text as ids (1, T) between cls and sep; each run of `_` in it, with the space before, is one mask."""
+    cls, sep, mask = (special(tokenizer, name) for name in ("cls", "sep", "mask"))
+    ids = [cls]
+    for n, part in enumerate(re.split(r"\s*_+", text)):
+        ids += [mask] * (n > 0) + tokenizer.encode(part, add_special_tokens=False).ids
+    return torch.tensor([[*ids, sep]])
+
+
+def vectors_of(model, tokenizer, sentence, word):
+    """What each layer makes of `word` in `sentence`, (L + 1, D); the mean, where it is cut into pieces."""
+    at = re.search(rf"\b{word}\b", sentence, re.IGNORECASE)
+    text = tokenizer.encode(sentence, add_special_tokens=False)
+    places = [i for i, (a, b) in enumerate(text.offsets, 1) if a < at.end() and b > at.start()]
+    ids = [special(tokenizer, "cls"), *text.ids, special(tokenizer, "sep")]
+    return layers(model, torch.tensor([ids]))[:, 0, places].mean(1)

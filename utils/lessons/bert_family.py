@@ -28,7 +28,7 @@ from utils.lessons.transformer import Stack
 
 @dataclass(frozen=True)
 class RobertaConfig(BertConfig):
-    """The shape of a RoBERTa: one kind of segment, and a row of places for each kind of filling."""
+    """The shape of a RoBERTa: one kind of segment, and a table of places that starts at pad + 1."""
 
     n_positions: int = 130
     norm_eps: float = 1e-5
@@ -55,13 +55,13 @@ class RoBERTa(BERT):
 
 @dataclass(frozen=True)
 class AlbertConfig(BertConfig):
-    """The shape of an ALBERT: d_embedding is how long the vectors in its tables are."""
+    """The shape of an ALBERT: d_embedding is E, the length of the vectors in its tables."""
 
     d_embedding: int = 64
 
 
 class NarrowInputs(BertInputs):
-    """Tables of short vectors E, and one matrix that lengthens them to D: V E + E D numbers for V D."""
+    """Tables of short vectors, E, and a matrix that lengthens them: V E + E D numbers in place of V D."""
 
     always = True  # a matrix even where E = D
 
@@ -101,7 +101,7 @@ class ALBERT(BERT):
 
 
 def sentence_order_pairs(rows, generator, sep=4, cls=5):
-    """Cut pieces of running text in two; swap the halves of every second pair or so.
+    """Cut pieces of running text in two; swap the halves of about every second one.
 
     rows: (B, n) token ids   Returns, with h = n // 2, what `pretraining_loss` asks for:
     ids (B, 2 h + 3), [CLS] A [SEP] B [SEP]; segments (B, 2 h + 3), 0 up to the first [SEP], then 1;
@@ -132,7 +132,7 @@ class DistilBERT(BERT):
 
 
 def start_from_teacher(teacher, n_layers=None):
-    """A DistilBERT whose tables, head and blocks are copies of a BERT's (head "masked" or "pretraining").
+    """A DistilBERT whose tables, head and blocks are copies of a BERT's (one that has a head for blanks).
 
     Of the L blocks those are taken that lie evenly from the first to the last: of 12, six are 0 2 4 7 9 11,
     as in the released script. Segment 0, which every token of a single text gets, moves into the places.
@@ -184,7 +184,7 @@ class ElectraInputs(NarrowInputs):
 class ReplacedHead(nn.Module):
     """States (B, T, D) → one logit for each token (B, T): above 0 it has been replaced."""
 
-    def __init__(self, config, tokens):
+    def __init__(self, config):
         super().__init__()
         self.first, self.last = nn.Linear(config.d_model, config.d_model), nn.Linear(config.d_model, 1)
 
@@ -193,17 +193,17 @@ class ReplacedHead(nn.Module):
 
 
 class ELECTRA(BERT):
-    """BERT's encoder with BERT's head ("masked", the generator) or one that tells true tokens from false.
+    """BERT's encoder with BERT's head ("masked", the generator) or one that finds false tokens ("replaced").
 
     Source: Clark et al. 2020, section 2.
     """
 
-    make_embeddings, make_pooler, make_replaced = ElectraInputs, None, ReplacedHead
+    make_embeddings, make_pooler = ElectraInputs, None
 
     def __init__(self, config, head=None):
         super().__init__(config, head)
         if head == "replaced":
-            self.head = self.make_replaced(config, self.inputs.tokens)
+            self.head = ReplacedHead(config)
             initialise(self.head)
 
 
@@ -220,19 +220,18 @@ class ElectraPair(nn.Module):
 
     def __init__(self, config_generator=None, config_discriminator=None):
         super().__init__()
-        config = config_discriminator or ElectraConfig()
-        self.config = config
-        self.discriminator = ELECTRA(config, head="replaced")
-        self.generator = ELECTRA(config_generator or generator_config(config), head="masked")
-        shared = self.discriminator.inputs
-        self.generator.inputs.tokens, self.generator.inputs.positions = shared.tokens, shared.positions
-        self.generator.head.weight = shared.tokens.weight
+        self.config = config_discriminator or ElectraConfig()
+        self.discriminator = ELECTRA(self.config, head="replaced")
+        self.generator = ELECTRA(config_generator or generator_config(self.config), head="masked")
+        tables, inputs = self.discriminator.inputs, self.generator.inputs
+        inputs.tokens, inputs.positions = tables.tokens, tables.positions
+        self.generator.head.weight = tables.tokens.weight
 
 
 def corrupt(pair, ids, generator, rate=0.15, mask_id=3):
     """Holes in ids (B, T), filled with what the pair's generator draws.
 
-    Returns the filled text (B, T) without a way back for gradients, and the generator's loss in nats.
+    Returns the filled text (B, T), which no gradient passes, and the generator's loss in nats.
     """
     _, targets = mask_tokens(ids, generator, pair.config.vocab_size, mask_id, rate)
     asked = targets >= 0
@@ -247,7 +246,7 @@ def corrupt(pair, ids, generator, rate=0.15, mask_id=3):
 def electra_loss(model, ids, generator, rate=0.15, mask_id=3, weight=50.0):
     """The generator's loss at the holes + 50 x the discriminator's at every token, in nats.
 
-    model: an ElectraPair   ids: (B, T). A token that was drawn as it had been counts as true.
+    model: an ElectraPair   ids: (B, T). A token that was drawn as it had been counts as original.
     Source: Clark et al. 2020, section 2.
     """
     filled, filling = corrupt(model, ids, generator, rate, mask_id)
@@ -255,16 +254,14 @@ def electra_loss(model, ids, generator, rate=0.15, mask_id=3, weight=50.0):
     return filling + weight * F.binary_cross_entropy_with_logits(verdicts, (filled != ids).float())
 
 
-@dataclass(frozen=True)
-class XLNetConfig:
-    """The shape of an XLNet; texts may be of any length."""
+def order_mask(order, n_given=0):
+    """Who sees whom, (B, T, T), where order (B, T) names the position that is read 1st, 2nd, …
 
-    vocab_size: int = 6144
-    n_layers: int = 4
-    n_heads: int = 5
-    d_model: int = 160
-    norm_eps: float = 1e-12
-    d_ff: int = 640
+    The n_given first ones are the given text: they see each other. Each later one, and the query row
+    at its position, sees the given ones and those read before it.
+    """
+    rank = (order.argsort(-1) + 1 - n_given).clamp(min=0)  # (B, T), 0 for the given ones
+    return rank[:, None, :] < rank[:, :, None].clamp(min=1)
 
 
 def distances(T, D, like):
@@ -275,15 +272,15 @@ def distances(T, D, like):
 
 
 def shift(scores, rows=None):
-    """Scores by distance, (B, H, R, 2 T), → scores by position, (B, H, R, T).
+    """Scores by distance, (B, H, N, 2 T), → scores by position, (B, H, N, T).
 
     The row of a query at position i holds the distances T … 1 - T; what stands at j is i - j away.
-    rows: None where the R = T rows are the positions 0 … T - 1, else (B, R), the position of each
+    rows: None where the N = T rows are the positions 0 … T - 1, else (B, N), the position of each
     """
     T = scores.size(-1) // 2
-    if rows is None:  # the wanted numbers lie on a slant; one number less in each row sets them upright
+    if rows is None:  # the wanted numbers lie on a slant; rows one shorter set it upright
         return scores.flatten(2)[..., T:].unflatten(2, (T, 2 * T - 1))[..., :T]
-    columns = T - rows[:, None, :, None] + torch.arange(T, device=rows.device)  # (B, 1, R, T)
+    columns = T - rows[:, None, :, None] + torch.arange(T, device=rows.device)  # (B, 1, N, T)
     return scores.gather(-1, columns.expand(-1, scores.size(1), -1, -1))
 
 
@@ -304,28 +301,49 @@ class RelativeAttention(Heads):
         )
         self.segments = nn.Parameter(torch.zeros(2, H, D // H))  # for the same segment, for another one
 
-    def forward(self, x, far, mask=None, others=None, rows=None, layer=0):
-        """x: (B, T + M, D), the text and M rows at the positions `rows` (B, M) that no one sees → the same.
 
-        far: (2 T, D) from `distances`   mask, others: (B, 1, T + M, T), True where a row may look,
-        and where the two are of different segments
-        """
-        T = len(far) // 2
-        q, k, v = self.project(x, None if rows is None else x[:, :T])  # (B, H, T + M, K), (B, H, T, K)
-        r = self.places(far).unflatten(-1, (self.n_heads, -1)).permute(1, 2, 0)  # (H, K, 2 T)
-        by_distance = (q + self.bias_place[:, None]) @ r
-        by_place = shift(by_distance[:, :, :T])
-        if rows is not None:
-            by_place = torch.cat([by_place, shift(by_distance[:, :, T:], rows)], dim=2)
-        scores = (q + self.bias_content[:, None]) @ k.mT + by_place  # (B, H, T + M, T)
-        if others is not None:
-            same, other = ((q + self.bias_segment[:, None]) @ self.segments.permute(1, 2, 0)).split(1, -1)
-            scores = scores + torch.where(others, other, same)
-        scores = scores / math.sqrt(q.size(-1))
-        if mask is None:
-            return self.join(scores.softmax(-1) @ v)
-        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
-        return self.join(weights.masked_fill(~mask, 0) @ v)  # who sees no one gets nothing
+def scores(self, q, k, far, others, rows):
+    """(B, H, T + N, T) from q (B, H, T + N, K) and k (B, H, T, K); for the rest see `forward`."""
+    T = k.size(2)
+    r = self.places(far).unflatten(-1, (self.n_heads, -1)).permute(1, 2, 0)  # (H, K, 2 T)
+    by_distance = (q + self.bias_place[:, None]) @ r
+    by_place = shift(by_distance[:, :, :T])
+    if rows is not None:
+        by_place = torch.cat([by_place, shift(by_distance[:, :, T:], rows)], dim=2)
+    scores = (q + self.bias_content[:, None]) @ k.mT + by_place
+    if others is not None:
+        same, other = ((q + self.bias_segment[:, None]) @ self.segments.permute(1, 2, 0)).split(1, -1)
+        scores = scores + torch.where(others, other, same)
+    return scores / math.sqrt(q.size(-1))
+
+
+def forward(self, x, far, mask=None, others=None, rows=None, layer=0):
+    """x: (B, T + N, D), the text and N query rows at the positions `rows` (B, N) → the same shape.
+
+    far: (2 T, D) from `distances`   mask, others: (B, 1, T + N, T), True where a row may look,
+    and where the two are of different segments
+    """
+    q, k, v = self.project(x, None if rows is None else x[:, : len(far) // 2])
+    scores = self.scores(q, k, far, others, rows)
+    if mask is None:
+        return self.join(scores.softmax(-1) @ v)
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
+    return self.join(weights.masked_fill(~mask, 0) @ v)  # who sees no one gets nothing
+
+
+RelativeAttention.scores, RelativeAttention.forward = scores, forward
+
+
+@dataclass(frozen=True)
+class XLNetConfig:
+    """The shape of an XLNet; texts may be of any length."""
+
+    vocab_size: int = 6144
+    n_layers: int = 4
+    n_heads: int = 5
+    d_model: int = 160
+    norm_eps: float = 1e-12
+    d_ff: int = 640
 
 
 class XLNetBlock(BertBlock):
@@ -333,9 +351,9 @@ class XLNetBlock(BertBlock):
 
 
 class XLNet(Stack):
-    """An encoder that reads a text in any order. Source: Yang et al. 2019, section 2.
+    """An encoder that reads a text in any order: head None for states, "language" for logits.
 
-    head: None for the states, "language" for logits
+    Source: Yang et al. 2019, section 2.
     """
 
     make_block = XLNetBlock
@@ -348,47 +366,42 @@ class XLNet(Stack):
             self.head.weight = self.tokens.weight
         initialise(self)
 
-    def make_inputs(self, config):
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.blank = nn.Parameter(torch.zeros(1, 1, config.d_model))  # what a query row starts from
 
-    def hidden(self, ids, mask=None, segments=None, sees=None, targets=None):
-        """The states of the text ids (B, T), or, with targets, those of the query rows (B, M, D).
-
-        mask: (B, T), True = a real token   sees: (B, T, T), True where a position may look at another;
-        a token of the text always sees itself   targets: (B, M), the positions of the query rows
-        """
-        B, T = ids.shape
-        x, at = self.tokens(ids), torch.arange(T, device=ids.device).expand(B, T)
-        if mask is not None:
-            sees = mask[:, None].expand(B, T, T) if sees is None else sees & mask[:, None]
-        looks = None if sees is None else sees | torch.eye(T, dtype=torch.bool, device=ids.device)
-        if targets is not None:
-            x = torch.cat([x, self.blank.expand(B, targets.size(1), -1)], dim=1)
-            at = torch.cat([at, targets], dim=1)
-            below = torch.ones(B, T, T, dtype=torch.bool, device=ids.device) if sees is None else sees
-            looks = below if looks is None else looks
-            looks = torch.cat([looks, below.gather(1, targets[..., None].expand(-1, -1, T))], dim=1)
-        others = None if segments is None else segments.gather(1, at)[..., None] != segments[:, None]
-        far = distances(T, x.size(-1), x)
-        looks, others = (None if m is None else m[:, None] for m in (looks, others))
-        x = self.run(x, far=far, mask=looks, others=others, rows=targets)
-        return x if targets is None else x[:, T:]
-
-    def forward(self, ids, mask=None, segments=None, sees=None, targets=None):
-        """ids: (B, T) → logits (B, T or M, V) where there is a head, else states (B, T or M, D)."""
-        states = self.hidden(ids, mask, segments, sees, targets)
-        return self.head(states) if self.head else states
+def make_inputs(self, config):
+    self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+    self.blank = nn.Parameter(torch.zeros(1, 1, config.d_model))  # what a query row starts from
 
 
-def order_mask(order, n_given=0):
-    """Who sees whom, (B, T, T), where order (B, T) names the position that is read 1st, 2nd, …
+def hidden(self, ids, mask=None, segments=None, sees=None, targets=None):
+    """The states of the text ids (B, T), (B, T, D); or, with targets, those of its query rows, (B, N, D).
 
-    The n_given first ones are the given text: they see each other. Each later one, and the query row
-    at its position, sees the given ones and those read before it.
+    mask: (B, T), True = a real token   sees: (B, T, T), True where a position may look at another;
+    a token of the text always sees itself   targets: (B, N), the positions of the query rows
     """
-    rank = (order.argsort(-1) + 1 - n_given).clamp(min=0)  # (B, T), 0 for the given ones
-    return rank[:, None, :] < rank[:, :, None].clamp(min=1)
+    (B, T), to = ids.shape, {"device": ids.device}
+    x, at, looks, others = self.tokens(ids), torch.arange(T, **to).expand(B, T), None, None
+    if sees is not None or mask is not None or targets is not None:
+        sees = torch.ones(B, T, T, dtype=torch.bool, **to) if sees is None else sees
+        sees = sees if mask is None else sees & mask[:, None]
+        looks = sees | torch.eye(T, dtype=torch.bool, **to)
+    if targets is not None:
+        x = torch.cat([x, self.blank.expand(B, targets.size(1), -1)], dim=1)
+        at = torch.cat([at, targets], dim=1)
+        looks = torch.cat([looks, sees.gather(1, targets[..., None].expand(-1, -1, T))], dim=1)
+    if segments is not None:
+        others = (segments.gather(1, at)[..., None] != segments[:, None])[:, None]
+    how = {"far": distances(T, x.size(-1), x), "mask": None if looks is None else looks[:, None]}
+    x = self.run(x, **how, others=others, rows=targets)
+    return x if targets is None else x[:, T:]
+
+
+def forward(self, ids, mask=None, segments=None, sees=None, targets=None):
+    """ids: (B, T) → logits (B, T or N, V) where there is a head, else states; for the rest see `hidden`."""
+    states = self.hidden(ids, mask, segments, sees, targets)
+    return self.head(states) if self.head else states
+
+
+XLNet.make_inputs, XLNet.hidden, XLNet.forward = make_inputs, hidden, forward
 
 
 def permutation_loss(model, ids, generator, share=6):
@@ -400,160 +413,101 @@ def permutation_loss(model, ids, generator, share=6):
     order = torch.rand(B, T, generator=generator, device=ids.device).argsort(-1)
     n_given = T - T // share
     targets = order[:, n_given:]
-    logits = model(ids, sees=order_mask(order, n_given), targets=targets).float()  # (B, M, V)
+    logits = model(ids, sees=order_mask(order, n_given), targets=targets).float()  # (B, N, V)
     return F.cross_entropy(logits.flatten(0, 1), ids.gather(1, targets).flatten())
+
+
+def renamed(text):
+    """A table {their name: ours} from "theirs=ours theirs=ours …"."""
+    return dict(pair.split("=") for pair in text.split())
 
 
 TABLES = {old: new for old, new in BERT.published_names.items() if new.startswith("inputs.")}
 BODY = {old: new for old, new in BERT.published_names.items() if not new.startswith(("head.", "next"))}
 
+
 RoBERTa.model_type, RoBERTa.make_config, RoBERTa.published_prefix = "roberta", RobertaConfig, "roberta."
 RoBERTa.published_classes = {None: "RobertaModel", "masked": "RobertaForMaskedLM"}
-RoBERTa.published_names = BODY | {
-    "lm_head.dense": "head.dense",
-    "lm_head.layer_norm": "head.norm",
-    "lm_head.bias": "head.bias",
-}
+RoBERTa.published_names = BODY | renamed(
+    "lm_head.dense=head.dense lm_head.layer_norm=head.norm lm_head.bias=head.bias"
+)
 
 ALBERT.model_type, ALBERT.make_config, ALBERT.published_prefix = "albert", AlbertConfig, "albert."
-ALBERT.published_classes = {
-    None: "AlbertModel",
-    "masked": "AlbertForMaskedLM",
-    "pretraining": "AlbertForPreTraining",
-}
+ALBERT.published_classes = {None: "AlbertModel", "masked": "AlbertForMaskedLM"}
+ALBERT.published_classes["pretraining"] = "AlbertForPreTraining"
 ALBERT.published_config = BERT.published_config | {"embedding_size": "d_embedding"}
-ALBERT.published_settings = BERT.published_settings | {
-    "hidden_act": "gelu_new",
-    "num_hidden_groups": 1,
-    "inner_group_num": 1,
-}
-ALBERT.published_names = TABLES | {
-    "encoder.embedding_hidden_mapping_in": "inputs.project",
-    "encoder.albert_layer_groups.0.albert_layers": "blocks",
-    "attention.query": "attention.q",
-    "attention.key": "attention.k",
-    "attention.value": "attention.v",
-    "attention.dense": "attention.out",
-    "attention.LayerNorm": "norm_1",
-    "ffn": "feed_forward.up",
-    "ffn_output": "feed_forward.down",
-    "full_layer_layer_norm": "norm_2",
-    "pooler": "pooler.dense",
-    "predictions.dense": "head.dense",
-    "predictions.LayerNorm": "head.norm",
-    "predictions.bias": "head.bias",
-    "sop_classifier.classifier": "next",
-}
+ALBERT.published_settings = BERT.published_settings | {"hidden_act": "gelu_new"}
+ALBERT.published_settings |= {"num_hidden_groups": 1, "inner_group_num": 1}
+ALBERT.published_names = TABLES | renamed("""
+    encoder.embedding_hidden_mapping_in=inputs.project encoder.albert_layer_groups.0.albert_layers=blocks
+    attention.query=attention.q attention.key=attention.k attention.value=attention.v
+    attention.dense=attention.out attention.LayerNorm=norm_1 ffn=feed_forward.up ffn_output=feed_forward.down
+    full_layer_layer_norm=norm_2 pooler=pooler.dense predictions.dense=head.dense
+    predictions.LayerNorm=head.norm predictions.bias=head.bias sop_classifier.classifier=next""")
+
 
 DistilBERT.model_type, DistilBERT.make_config = "distilbert", DistilBertConfig
 DistilBERT.published_prefix = "distilbert."
 DistilBERT.published_classes = {"masked": "DistilBertForMaskedLM", None: "DistilBertModel"}
-DistilBERT.published_config = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "n_positions",
-    "n_layers": "n_layers",
-    "n_heads": "n_heads",
-    "dim": "d_model",
-    "hidden_dim": "d_ff",
-    "pad_token_id": "pad",
-}
+DistilBERT.published_config = renamed("""
+    vocab_size=vocab_size max_position_embeddings=n_positions n_layers=n_layers n_heads=n_heads
+    dim=d_model hidden_dim=d_ff pad_token_id=pad""")
 DistilBERT.published_optional = {"pad_token_id"}
-DistilBERT.published_settings = {
-    "activation": "gelu",
-    "sinusoidal_pos_embds": False,
-    "dropout": 0.0,
-    "attention_dropout": 0.0,
-}
-DistilBERT.published_names = TABLES | {
-    "transformer.layer": "blocks",
-    "attention.q_lin": "attention.q",
-    "attention.k_lin": "attention.k",
-    "attention.v_lin": "attention.v",
-    "attention.out_lin": "attention.out",
-    "sa_layer_norm": "norm_1",
-    "ffn.lin1": "feed_forward.up",
-    "ffn.lin2": "feed_forward.down",
-    "output_layer_norm": "norm_2",
-    "vocab_transform": "head.dense",
-    "vocab_layer_norm": "head.norm",
-    "vocab_projector": "head",
-}
-
+DistilBERT.published_settings = {"activation": "gelu", "sinusoidal_pos_embds": False}
+DistilBERT.published_settings |= {"dropout": 0.0, "attention_dropout": 0.0}
+DistilBERT.published_names = TABLES | renamed("""
+    transformer.layer=blocks attention.q_lin=attention.q attention.k_lin=attention.k
+    attention.v_lin=attention.v attention.out_lin=attention.out sa_layer_norm=norm_1
+    ffn.lin1=feed_forward.up ffn.lin2=feed_forward.down output_layer_norm=norm_2
+    vocab_transform=head.dense vocab_layer_norm=head.norm vocab_projector=head""")
 
 ELECTRA.model_type, ELECTRA.make_config, ELECTRA.published_prefix = "electra", ElectraConfig, "electra."
-ELECTRA.published_classes = {
-    "replaced": "ElectraForPreTraining",
-    "masked": "ElectraForMaskedLM",
-    None: "ElectraModel",
-}
+ELECTRA.published_classes = {"replaced": "ElectraForPreTraining", "masked": "ElectraForMaskedLM"}
+ELECTRA.published_classes[None] = "ElectraModel"
 ELECTRA.published_config = ALBERT.published_config
-ELECTRA.published_names = BODY | {
-    "embeddings_project": "inputs.project",
-    "discriminator_predictions.dense": "head.first",
-    "discriminator_predictions.dense_prediction": "head.last",
-    "generator_predictions.dense": "head.dense",
-    "generator_predictions.LayerNorm": "head.norm",
-    "generator_lm_head": "head",
-}
+ELECTRA.published_names = BODY | renamed("""
+    embeddings_project=inputs.project discriminator_predictions.dense=head.first
+    discriminator_predictions.dense_prediction=head.last generator_predictions.dense=head.dense
+    generator_predictions.LayerNorm=head.norm generator_lm_head=head""")
+
 
 XLNet.model_type, XLNet.make_config, XLNet.published_prefix = "xlnet", XLNetConfig, "transformer."
 XLNet.published_classes = {"language": "XLNetLMHeadModel", None: "XLNetModel"}
-XLNet.published_config = {
-    "vocab_size": "vocab_size",
-    "n_layer": "n_layers",
-    "n_head": "n_heads",
-    "d_model": "d_model",
-    "layer_norm_eps": "norm_eps",
-    "d_inner": "d_ff",
-}
+XLNet.published_config = renamed("""
+    vocab_size=vocab_size n_layer=n_layers n_head=n_heads d_model=d_model d_inner=d_ff
+    layer_norm_eps=norm_eps""")
 XLNet.published_optional = {"layer_norm_eps"}
-XLNet.published_settings = {
-    "ff_activation": "gelu",
-    "attn_type": "bi",
-    "bi_data": False,
-    "clamp_len": -1,
-    "same_length": False,
-    "dropout": 0.0,
-}
-XLNet.published_names = {
-    "word_embedding": "tokens",
-    "mask_emb": "blank",
-    "layer": "blocks",
-    "rel_attn.q": "attention.q",
-    "rel_attn.k": "attention.k",
-    "rel_attn.v": "attention.v",
-    "rel_attn.o": "attention.out",
-    "rel_attn.r": "attention.places",
-    "rel_attn.r_w_bias": "attention.bias_content",
-    "rel_attn.r_r_bias": "attention.bias_place",
-    "rel_attn.r_s_bias": "attention.bias_segment",
-    "rel_attn.seg_embed": "attention.segments",
-    "rel_attn.layer_norm": "norm_1",
-    "ff.layer_1": "feed_forward.up",
-    "ff.layer_2": "feed_forward.down",
-    "ff.layer_norm": "norm_2",
-    "lm_loss": "head",
-}
-MATRICES = tuple(f".rel_attn.{letter}" for letter in "qkvor")  # published as (D, H, K)
+XLNet.published_settings = {"ff_activation": "gelu", "attn_type": "bi", "bi_data": False, "dropout": 0.0}
+XLNet.published_settings |= {"clamp_len": -1, "same_length": False}
+XLNet.published_names = renamed("""
+    word_embedding=tokens mask_emb=blank layer=blocks rel_attn.q=attention.q rel_attn.k=attention.k
+    rel_attn.v=attention.v rel_attn.o=attention.out rel_attn.r=attention.places
+    rel_attn.r_w_bias=attention.bias_content rel_attn.r_r_bias=attention.bias_place
+    rel_attn.r_s_bias=attention.bias_segment rel_attn.seg_embed=attention.segments
+    rel_attn.layer_norm=norm_1 ff.layer_1=feed_forward.up ff.layer_2=feed_forward.down
+    ff.layer_norm=norm_2 lm_loss=head""")
+MATRICES = tuple(f".rel_attn.{letter}" for letter in "qkvor")
 
 
 def from_published(self, state):
-    """XLNet's matrices (D, H, K) as those of linear layers: (H K, D), and (D, H K) on the way out."""
-    return {
-        name + ".weight" * name.endswith(MATRICES): w
-        if not name.endswith(MATRICES)
-        else (w.flatten(1) if name.endswith(".o") else w.flatten(1).T)
-        for name, w in state.items()
-    }
+    """Matrices (D, H, K) of the file as those of linear layers: (H K, D), and (D, H K) on the way out."""
+    found = {}
+    for name, w in state.items():
+        if name.endswith(MATRICES):
+            w = w.flatten(1) if name.endswith(".o") else w.flatten(1).T
+            name += ".weight"
+        found[name] = w
+    return found
 
 
 def to_published(self, state):
-    """The way back: linear layers as matrices (D, H, K)."""
-    H, found = self.config.n_heads, {}
+    """The way back: matrices of linear layers as (D, H, K)."""
+    found = {}
     for name, w in state.items():
         theirs = name.removesuffix(".weight")
         if theirs.endswith(MATRICES):
-            name, w = theirs, (w if theirs.endswith(".o") else w.T).unflatten(1, (H, -1)).contiguous()
+            w = w if theirs.endswith(".o") else w.T
+            name, w = theirs, w.unflatten(1, (self.config.n_heads, -1)).contiguous()
         found[name] = w
     return found
 
