@@ -707,3 +707,41 @@ def test_a_sentence_map_without_widgets_is_a_picture_and_words(sentence_map, mon
     for view in ("search", "map"):
         moving = widgets.sentence_map(by_letters, "a\nb", "a", view)
         assert set(moving._repr_mimebundle_()) == {"text/plain", "image/png"}
+
+
+# Positions as angles
+
+
+def test_both_positions_may_grow_and_the_score_stays():
+    q, k = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    state = widgets.Rotary(q, k, m=7, n=3)
+    first = state.compute()
+    assert first["distance"] == 4 and first["score"] == pytest.approx(first["scores"][4], abs=1e-4)
+    assert first["query"].shape == first["key"].shape == (4, 2)
+    state.m, state.n = 27, 23
+    assert state.compute()["score"] == pytest.approx(first["score"], abs=1e-4)
+    state.m = 26
+    assert abs(state.compute()["score"] - first["score"]) > 1e-2
+    state.m = state.n = 0
+    assert torch.equal(state.compute()["query"], q.view(2, 4).T)
+    assert state.compute()["scores"][0] == pytest.approx(float(q @ k), abs=1e-5)
+
+
+def test_the_sliders_turn_the_arrows():
+    moving = widgets.rotary(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]), m=2, n=2)
+    parts, seen = moving.parts, moving.parts["image"].value
+    assert "distance 0, score 1.00" in parts["note"].value
+    parts["m"].value = 5
+    assert parts["image"].value != seen and f"distance 3, score {math.cos(3):.2f}" in parts["note"].value
+    parts["together"].click()
+    assert (parts["m"].value, parts["n"].value) == (6, 3) and "distance 3" in parts["note"].value
+    parts["m"].value = widgets.Rotary.furthest
+    parts["together"].click()
+    assert (parts["m"].value, parts["n"].value) == (widgets.Rotary.furthest, 3)
+
+
+def test_rotary_without_widgets_is_a_picture_and_words(monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    bundle = widgets.rotary(*torch.ones(2, 8), m=1, n=1)._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "score 8.00" in bundle["text/plain"]
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")

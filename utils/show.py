@@ -17,7 +17,7 @@ import torch
 from cycler import cycler
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Line
 
 from utils import course
@@ -331,6 +331,36 @@ def matrix(weights, rows=None, columns=None, title=None):
     axes.spines[:].set_visible(is_mask)  # a mask may end in empty rows
     if title:
         axes.set_title(title)
+    return figure
+
+
+@styled
+def rotary(query, key, score, distance, scores):
+    """Pairs of a query and a key as arrows, each turned to its position; below, the score at every distance.
+
+    query, key: (K / 2, 2)   scores: {distance: score}, of which `distance` has `score`
+    """
+    figure = blank(7.2, 4)
+    room = figure.add_gridspec(2, len(query), height_ratios=[1, 1.3], hspace=0.35)
+    longest = float(max(torch.as_tensor(x).norm(dim=-1).max() for x in (query, key)))
+    for pair in range(len(query)):
+        axes = figure.add_subplot(room[0, pair])
+        axes.add_patch(Circle((0, 0), longest, fill=False, edgecolor=PALE))
+        for (x, y), colour in ((query[pair], BLUE), (key[pair], ORANGE)):
+            tip = (float(x), float(y))
+            axes.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
+        axes.set(
+            xlim=(-1.05 * longest, 1.05 * longest), ylim=(-1.05 * longest, 1.05 * longest), aspect="equal"
+        )
+        axes.axis("off")
+        axes.set_title(f"pair {pair + 1}", fontsize=10.5, fontweight="normal", loc="center", pad=2)
+    axes = figure.add_subplot(room[1, :])
+    axes.plot(list(scores), list(scores.values()), color=GREY)
+    axes.plot([distance], [score], "o", color=GREEN, markersize=9)
+    axes.set(xlabel="distance: query's position − key's", ylabel="score")
+    axes.grid(True)
+    figure.text(0.125, 0.97, "query", color=BLUE, fontweight="bold")
+    figure.text(0.215, 0.97, "key", color=ORANGE, fontweight="bold")
     return figure
 
 

@@ -12,7 +12,7 @@ import re
 import torch
 
 from utils import show
-from utils.lessons import decoding
+from utils.lessons import decoding, modern_decoders
 from utils.lessons.bert import special, with_blanks
 from utils.lessons.bert_family import order_mask
 from utils.lessons.word_vectors import nearest
@@ -818,6 +818,77 @@ def neighbours(vectors, query, n=10):
     redraw()
     view = ipywidgets.VBox([box, image, note])
     return Moving(state, figure, words(), view, {"query": box, "image": image, "note": note})
+
+
+# Positions as angles -----------------------------------------------------------------------------
+
+
+class Rotary:
+    """One query and one key, each turned to its position, and what their dot product makes of it."""
+
+    furthest = 30
+
+    def __init__(self, q, k, m, n):
+        self.q, self.k, self.m, self.n = q.detach().float(), k.detach().float(), m, n
+
+    def turned(self, x, positions):
+        """x (K,) at each of `positions` (N,), (N, K)."""
+        angles = torch.as_tensor(positions)[:, None] * modern_decoders.rates(len(x))
+        return modern_decoders.rotate(x.expand(len(angles), -1), angles.cos(), angles.sin())
+
+    def compute(self):
+        """All that the view shows, as plain data: arrows (K / 2, 2), the score, and it for every distance."""
+        q, k = self.turned(self.q, [self.m])[0], self.turned(self.k, [self.n])[0]
+        far = self.furthest
+        scores = self.turned(self.q, range(-far, far + 1)) @ self.k
+        return {
+            "query": q.view(2, -1).T,
+            "key": k.view(2, -1).T,
+            "score": float(q @ k),
+            "distance": self.m - self.n,
+            "scores": dict(zip(range(-far, far + 1), scores.tolist())),
+        }
+
+
+def rotary(q, k, m=0, n=0):
+    """Sliders for the positions of a query and a key (K,): the arrows turn, and the score knows the distance."""
+    state = Rotary(q, k, m, n)
+
+    def figure():
+        return show.rotary(**state.compute())
+
+    def words():
+        data = state.compute()
+        where = f"Query at position {state.m}, key at {state.n}: distance {data['distance']}"
+        return f"{where}, score {data['score']:.2f}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    settings = {"min": 0, "max": state.furthest}
+    sliders = {
+        "m": slider(ipywidgets.IntSlider, "query at", value=m, **settings),
+        "n": slider(ipywidgets.IntSlider, "key at", value=n, **settings),
+    }
+    together = button("Move both by one", "Both positions grow by one: the score stays", width="160px")
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.m, state.n = sliders["m"].value, sliders["n"].value
+        refresh(image, note, figure, words)
+
+    def on_together(_):
+        if max(state.m, state.n) < state.furthest:
+            for control in sliders.values():
+                control.value += 1
+
+    for control in sliders.values():
+        control.observe(redraw, names="value")
+    together.on_click(on_together)
+    redraw()
+    view = ipywidgets.VBox([*sliders.values(), together, image, note])
+    return Moving(
+        state, figure, words(), view, {**sliders, "together": together, "image": image, "note": note}
+    )
 
 
 # Fill in the blank -------------------------------------------------------------------------------

@@ -282,7 +282,7 @@ def published(model):
             place = place.setdefault(part, {})
         value = getattr(model.config, name)
         if value is not None or theirs in says(model, "defaults"):  # else their default says the same
-            place[last] = value
+            place[last] = list(value) if isinstance(value, tuple) else value
     table, state = swapped(model), {}
     for name, weight in model.named_parameters():
         three = pieces(name, model)

@@ -79,10 +79,7 @@ def visible(mask, T, start, device=None):
 
 
 class GPT(Stack):
-    """GPT-2: learned positions, pre-norm blocks, a last norm, and a head that is the embedding itself.
-
-    Source: Radford et al. 2019, section 2.3.
-    """
+    """GPT-2: learned positions, pre-norm blocks, a last norm, a tied head (Radford et al. 2019, 2.3)."""
 
     make_block = GPTBlock
 
@@ -92,16 +89,14 @@ class GPT(Stack):
         for layer, block in enumerate(self.blocks):
             self.vary(block, layer)
         if head:
-            self.make_head(config)
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+            if getattr(config, "tied", True):
+                self.head.weight = self.tokens.weight
         initialise(self)
 
     def make_inputs(self, config):
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = nn.Embedding(config.n_positions, config.d_model)
-
-    def make_head(self, config):
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.head.weight = self.tokens.weight
 
     def vary(self, block, layer):
         """Change the block of one layer, in families whose layers differ."""
@@ -117,7 +112,7 @@ class GPT(Stack):
 
 
 def initialise(model):
-    """GPT-2's start: normal(0, 0.02); layers that write into the stream are divided by the root of their number."""
+    """GPT-2's start: normal(0, 0.02); what writes into the stream is divided by √(2 L)."""
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2:
             writes = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
@@ -152,8 +147,9 @@ GPT.hidden = hidden
 
 def new_cache(self, batch, n_slots):
     """An empty cache for `batch` sequences of up to `n_slots` tokens."""
-    c, weight = self.config, self.tokens.weight
-    return KVCache(c.n_layers, batch, c.n_heads, n_slots, c.d_model // c.n_heads, weight.dtype, weight.device)
+    _, key, _ = self.blocks[0].attention.project(self.tokens.weight[None, :1])  # (1, H, 1, K)
+    shape = (batch, key.size(1), n_slots, key.size(3))
+    return KVCache(len(self.blocks), *shape, key.dtype, key.device)
 
 
 GPT.new_cache = new_cache
