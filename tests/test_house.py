@@ -1,5 +1,6 @@
 """The set-up: finds a Python, finishes what it began, says what is wrong in a sentence; and versions stand once."""
 
+import json
 import os
 import re
 import shutil
@@ -315,7 +316,23 @@ def test_the_tests_end_with_pytest_and_cover_everything():
         "utils.pages compare",
     ]
     assert commands[-1].startswith("-m pytest --nbval --nbval-current-env --nbval-cell-timeout=120")
-    assert commands[-1].endswith("tests notebooks solutions") and "--dist loadfile" in commands[-1]
+    assert commands[-1].endswith(" ".join(["tests", *setup.finished()])) and "--dist loadfile" in commands[-1]
+
+
+def test_a_page_is_run_unless_its_lesson_is_a_draft(tmp_path):
+    for name in (
+        "notebooks/01_a",
+        "notebooks/02_b",
+        "notebooks/hw01_a",
+        "solutions/hw01_a",
+        "solutions/hw02_b",
+    ):
+        path = tmp_path / f"{name}.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"metadata": {"course": {"draft": name == "notebooks/02_b"}}}))
+    expected = ["notebooks/01_a.ipynb", "notebooks/hw01_a.ipynb", "solutions/hw01_a.ipynb"]
+    assert setup.finished(tmp_path) == expected
+    assert set(setup.finished()) <= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/*.ipynb")}
 
 
 def test_all_steps_run_and_the_first_failure_counts():

@@ -326,7 +326,7 @@ def all_pages():
 
 
 def pages_named(names):
-    """The pages meant by `07`, `07_decoding`, `hw07` (both files) or `solutions/hw07`; with no name all that are done."""
+    """The pages meant by `07`, `07_decoding`, `hw07` (both files), `solutions/hw07`; with no name all that are done."""
     found = set() if names else {ROOT / page for page in setup.finished(ROOT)}
     for name in names:
         stem, folder = Path(name).stem, Path(name).parent.name
@@ -671,7 +671,12 @@ def differences():
     for path in sorted({short(path) for path in there} - made().keys()):
         yield f"{path} is made by nothing. Write the page that makes it, or delete it."
     for path in sorted(ROOT.glob("notebooks/hw*.ipynb")):
-        if as_made(path) and any(cell.source and not cell.execution_count for cell in code_cells(read(path))):
+        done = short(path) in setup.finished(ROOT)
+        if (
+            done
+            and as_made(path)
+            and any(cell.source and not cell.execution_count for cell in code_cells(read(path)))
+        ):
             yield f"{short(path)} is stored without its outputs. Run `make run`."
 
 
