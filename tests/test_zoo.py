@@ -77,7 +77,10 @@ def test_the_zoo_is_small():
 def test_every_member_has_a_card_that_names_the_origin_of_its_text():
     for name in zoo.members():
         card = (zoo.FOLDER / name / "card.md").read_text(encoding="utf-8")
-        assert "Built with Llama" in card and "bits per byte" in card and card.count("*top-p 0.9:*") in (0, 5)
+        assert "Built with Llama" in card and (
+            "bits per byte" in card or "One token of 128" in card or name == "electra"
+        )
+        assert card.count("*top-p 0.9:*") in (0, 5)
 
 
 def test_published_names_go_there_and_back(folder):

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import torch
 
-from utils import pretrain, zoo
+from utils import objectives, pretrain, zoo
 from utils.bench import table
 from utils.course import atomic
-from utils.lessons import decoding
+from utils.lessons import bert_family, decoding, t5_and_bart
+from utils.lessons.bert_family import ElectraPair
 
 PROMPTS = (
     "Once upon a time there was an adventurous dog",
@@ -93,8 +94,139 @@ def repetition_table(model, tokenizer, seed=0):
             yield name, f"{decoding.repetition(texts):.3f}", f"{decoding.distinct_n(texts):.3f}"
 
 
+@torch.no_grad()
+def fill_in(model, ids, holes):
+    """Logits (B, V) for the one token of each row ids (B, T) that is hidden, holes (B,): every family in its own way.
+
+    Encoders read <mask>, XLNet asks a query, T5 names what its sentinel hides, BART writes the text up to the hole and
+    sees <mask> in it; a decoder that looks left sees only what stands before.
+    """
+    each = torch.arange(len(ids))
+    hidden = ids.scatter(1, holes[:, None], objectives.MASK)
+    if isinstance(model, bert_family.XLNet):
+        sees = torch.ones_like(ids, dtype=torch.bool).scatter(1, holes[:, None], False)
+        return model(ids, sees=sees[:, None].expand(-1, ids.size(1), -1), targets=holes[:, None])[:, 0]
+    if isinstance(model, t5_and_bart.T5):
+        away = torch.zeros_like(ids, dtype=torch.bool).scatter(1, holes[:, None], True)
+        begun = ids.new_tensor([[model.config.start, objectives.FIRST_EXTRA]]).expand(len(ids), -1)
+        return model(t5_and_bart.hide(ids, away), begun)[:, 1]
+    if isinstance(model, t5_and_bart.BART):
+        return model(hidden, t5_and_bart.shift_right(ids, model.config.start))[each, holes]
+    if hasattr(model, "new_cache"):
+        return model(ids)[each, holes - 1]
+    return model.head(model.hidden(hidden)[each, holes])
+
+
+def blanks(model, tokenizer, corpus, n=512):
+    """Rows (source, in words, nats, right): one token of 128 is gone, in `n` rows of the `dev` part of each source."""
+    recipe = pretrain.RECIPES["bert"]
+    for source, parts in pretrain.read_corpus(corpus, WORDS).items():
+        ids = pretrain.held_out_rows(tokenizer, parts["dev"], recipe, n)
+        holes = torch.randint(1, ids.size(1), (len(ids),), generator=torch.Generator().manual_seed(0))
+        answers = ids[torch.arange(len(ids)), holes]
+        logits = torch.cat(
+            [fill_in(model, *part) for part in zip(ids.split(64), holes.split(64), strict=True)]
+        )
+        kept = answers >= objectives.FIRST_EXTRA
+        loss = torch.nn.functional.cross_entropy(logits[kept], answers[kept]).item()
+        right = (logits[kept].argmax(-1) == answers[kept]).double().mean().item()
+        yield source, WORDS[source], f"{loss:.2f}", f"{right:.1%}"
+
+
+def replaced(pair, tokenizer, corpus, n=512):
+    """Rows (source, in words, found, false alarms): what ELECTRA says of a text in which its generator filled 15 %."""
+    for source, parts in pretrain.read_corpus(corpus, WORDS).items():
+        ids = pretrain.held_out_rows(tokenizer, parts["dev"], pretrain.RECIPES["bert"], n)
+        with torch.no_grad():
+            filled, _ = bert_family.corrupt(pair, ids, torch.Generator().manual_seed(0))
+            verdicts = pair.discriminator(filled) > 0
+        false = filled != ids
+        yield (
+            source,
+            WORDS[source],
+            f"{verdicts[false].double().mean():.1%}",
+            f"{verdicts[~false].double().mean():.1%}",
+        )
+
+
+OWN_TASK = {
+    "blanks and next sentences": "15 % blanks + does B follow A, nats",
+    "blanks and sentence order": "15 % blanks + in which order do A and B stand, nats",
+    "blanks": "15 % blanks, nats",
+    "replaced tokens": "the generator's nats + 50 × the discriminator's",
+    "permuted": "the last sixth of a random order, nats",
+    "following": "the next token, nats",
+    "spans": "the tokens in the holes, nats",
+    "noise": "the text before the noise, nats",
+    "imitation": "5 × the teacher's guesses + 2 × blanks + the angle between states",
+}
+
+
+def write_relative(name, corpus):
+    """Measure a member of the family comparison (lessons 09 to 14) and write its card."""
+    model, tokenizer = zoo.load(name)
+    source = name.removesuffix("-generator")
+    recipe, folder = pretrain.RECIPES[source], zoo.FOLDER / name
+    run = json.loads((zoo.FOLDER / source / "log.json").read_text(encoding="utf-8"))
+    curve = [
+        (e["step"], e["loss"], *(e[s] for s in pretrain.WATCHED))
+        for e in run["log"]
+        if pretrain.WATCHED[0] in e
+    ]
+    last = dict(zip(("step", "loss", *pretrain.WATCHED), curve[-1], strict=True))
+    n_parameters = sum(p.numel() for p in model.parameters())
+    near = ", ".join(f"{sight} tokens to each side until {share:.0%}" for share, sight in pretrain.SIGHTS)
+    if name == "electra":
+        pair = ElectraPair()
+        pair.discriminator.load_state_dict(model.state_dict())
+        pair.generator.load_state_dict(zoo.load("electra-generator")[0].state_dict())
+        columns, rows = ("found", "false alarms"), replaced(pair.eval(), tokenizer, corpus)
+        asked = "Its generator fills 15 % of the tokens; which of them does it find, which true ones does it doubt?"
+    else:
+        columns, rows = ("nats", "right"), blanks(model, tokenizer, corpus)
+        asked = (
+            "One token of 128 is gone (a decoder that only looks left sees what stands before): is it found?"
+        )
+    parts = [
+        f"# {name}",
+        f"A {type(model).__name__} of {n_parameters:,} parameters, made by `python -m utils.zoo train {source}`. "
+        "Part of its training text was written by Llama 3.1 (Built with Llama) and other models; see the zoo's README.",
+        "## How it was made",
+        f"- Shape: `{model.config}`",
+        f"- Task: {recipe.objective} ({OWN_TASK[recipe.objective]})"
+        + (f"; it learns from `{recipe.parent}`" if recipe.parent else ""),
+        f"- Text: the mix of `gpt`, the first {run['tokens']:,} tokens of it, in {run['steps']:,} steps of "
+        f"{recipe.batch} × {recipe.length}, the same for every family",
+        *(
+            [f"- Sight: {near} of the steps, then all; learned positions find neighbours sooner so"]
+            * recipe.grows
+        ),
+        f"- Optimizer: Muon for inner matrices, AdamW for the rest, rate {recipe.rate:g}, warm-up and cosine; bf16 "
+        "arithmetic, float32 weights, gradients clipped at norm 1",
+        f"- Time: {run['seconds'] / 60:.0f} minutes on {run['hardware']}",
+        "- Stored in float16. Its own task on a held-out part, float32 before and float16 after: "
+        + "; ".join(f"{s} {last[s]:.4f}, {run['stored'][s]:.4f}" for s in pretrain.WATCHED),
+        "## Learning curve",
+        f"Its own task: {OWN_TASK[recipe.objective]}. Training loss of one batch, and 64 held-out rows of each source.",
+        table(("step", "loss", *pretrain.WATCHED), curve),
+        "## Held-out measures",
+        asked,
+        table(("source", "what it is", *columns), rows),
+        "## Limits",
+        "One run, one seed; far smaller and far less trained than the published model of its family. It knows simple "
+        "English and little of the world. Not for any use but learning.",
+    ]
+    with atomic(folder / "card.md") as path:
+        path.write_text("\n\n".join(map(str.strip, parts)) + "\n", encoding="utf-8")
+    print(f"{folder / 'card.md'} is written.")
+
+
 def write(name, corpus):
     """Measure the zoo's member `name` and write data/zoo/<name>/card.md."""
+    if pretrain.RECIPES[name].objective:
+        for member in [name, *(["electra-generator"] if name == "electra" else [])]:
+            write_relative(member, corpus)
+        return
     model, tokenizer = zoo.load(name)
     recipe, folder = pretrain.RECIPES[name], zoo.FOLDER / name
     run = json.loads((folder / "log.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from torch import nn
 from utils.lessons import bert, bert_family, sentence_embeddings, t5_and_bart
 from utils.train import ChunkedCrossEntropy, token_loss
 
-VOCAB_SIZE, EOS, MASK, SEP, CLS = 6144, 2, 3, 4, 5
+VOCAB_SIZE, MASK, SEP, CLS, FIRST_EXTRA = 6144, 3, 4, 5, 7
 
 
 @cache
