@@ -24,6 +24,8 @@ class Family:
     inputs: object = None  # (model, ids, mask) → keyword arguments for theirs, beyond ids and mask
     ours: object = None  # the same for ours
     tolerance: float = 1e-5
+    length: int = T  # of one input
+    waves: bool = False  # sound goes in: floats, fewer frames come out
     settings: dict = field(default_factory=dict)
 
 
@@ -60,6 +62,28 @@ def count(ids, mask):
     return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
 
 
+def hubert_shape(rng):
+    heads, width, layers = widths(rng)
+    n = pick(rng, 1, 2, 3)  # layers that read the wave
+    return {
+        "vocab_size": pick(rng, 5, 32),
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": pick(rng, 7, 32, 4 * width),
+        "conv_dim": [pick(rng, 4, 7, 12) for _ in range(n)],
+        "conv_kernel": [pick(rng, 3, 4, 7) for _ in range(n)],
+        "conv_stride": [pick(rng, 2, 3) for _ in range(n)],
+        "conv_bias": pick(rng, True, False),
+        "feat_extract_norm": pick(rng, "group", "layer"),
+        "feat_proj_layer_norm": pick(rng, True, False),
+        "do_stable_layer_norm": pick(rng, True, False),
+        "num_conv_pos_embeddings": pick(rng, 2, 5, 16),
+        "num_conv_pos_embedding_groups": pick(rng, 1, 2, width),
+        "mask_time_prob": pick(rng, 0.0, 0.05),
+    }
+
+
 FAMILIES = {
     "bert": Family(
         transformers.BertConfig,
@@ -71,6 +95,14 @@ FAMILIES = {
         gpt2_shape,
         (transformers.GPT2LMHeadModel, transformers.GPT2Model),
         inputs=count,
+    ),
+    "hubert": Family(
+        transformers.HubertConfig,
+        hubert_shape,
+        (transformers.HubertModel, transformers.HubertForCTC),
+        left=False,
+        length=211,
+        waves=True,
     ),
 }
 
@@ -94,11 +126,27 @@ def opened(theirs, folder):
     return zoo.from_transformers(folder)
 
 
-def paddings(left):
+def paddings(family):
     """Masks (B, T), True = real: nothing padded, and rows of several lengths padded right and left."""
-    lengths = torch.tensor([T, T - 4, 3])
+    T = family.length
+    lengths = torch.tensor([T, T - 4, 3 * T // 11])
     right = torch.arange(T) < lengths[:, None]
-    return [None, right, *([right.flip(1)] if left else [])]
+    return [None, right, *([right.flip(1)] if family.left else [])]
+
+
+def draw_input(family, theirs, real, rng):
+    """What both models are given, under the name that theirs has for it: ids (B, T), or waves (B, N)."""
+    if family.waves:
+        return "input_values", torch.randn(real.shape, generator=rng) * real
+    ids = torch.randint(3, theirs.config.vocab_size, real.shape, generator=rng)
+    return "input_ids", ids.masked_fill(~real, theirs.config.pad_token_id or 0)
+
+
+def real_outputs(family, model, real):
+    """Which outputs (B, T) are to be compared: of sound, the frames that lie within it."""
+    if not family.waves:
+        return real
+    return torch.arange(model.n_frames(real.size(1))) < model.n_frames(real.sum(1))[:, None]
 
 
 def their_states(output):
@@ -125,15 +173,15 @@ def test_a_random_model_gives_the_same_numbers(name, seed, tmp_path):
     theirs, rng = draw(family, seed)
     model = opened(theirs, tmp_path)
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in theirs.parameters())
-    for mask in paddings(family.left):
-        ids = torch.randint(3, theirs.config.vocab_size, (B, T), generator=rng)
-        real = torch.ones(B, T, dtype=torch.bool) if mask is None else mask
-        ids = ids.masked_fill(~real, theirs.config.pad_token_id or 0)
+    for mask in paddings(family):
+        real = torch.ones(B, family.length, dtype=torch.bool) if mask is None else mask
+        name, ids = draw_input(family, theirs, real, rng)
         more = family.inputs(ids, real) if family.inputs else {}
         seen = watch(model)
         with torch.no_grad():
-            expected = theirs(input_ids=ids, attention_mask=real.long(), output_hidden_states=True, **more)
+            expected = theirs(**{name: ids}, attention_mask=real.long(), output_hidden_states=True, **more)
             found = model(ids, mask, **(family.ours(ids, real) if family.ours else {}))
+        real = real_outputs(family, model, real)
         close(found[real], their_states(expected)[real], family.tolerance)
         for ours, other in zip(seen[:-1], expected.hidden_states[1:-1]):
             close(ours[real], other[real], family.tolerance)
@@ -148,10 +196,11 @@ def close(found, expected, tolerance):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_random_model_has_the_same_gradient(name, tmp_path):
-    theirs, rng = draw(FAMILIES[name], 0)
+    family = FAMILIES[name]
+    theirs, rng = draw(family, 0)
     model = opened(theirs, tmp_path)
-    ids = torch.randint(3, theirs.config.vocab_size, (B, T), generator=rng)
-    wanted = their_states(theirs(input_ids=ids))
+    key, ids = draw_input(family, theirs, torch.ones(B, family.length, dtype=torch.bool), rng)
+    wanted = their_states(theirs(**{key: ids}))
     factors = torch.randn(wanted.shape, generator=rng)
     (wanted * factors).mean().backward()
     (model(ids) * factors).mean().backward()
@@ -188,3 +237,30 @@ def test_a_setting_that_is_not_built_is_refused(name, tmp_path):
     path.write_text(json.dumps(config | {"architectures": ["ForSomethingElse"]}))
     with pytest.raises(zoo.ZooError, match="holds a ForSomethingElse"):
         zoo.from_transformers(tmp_path)
+
+
+def sizes(widths, heads, layers, net, **more):
+    return {
+        "hidden_size": widths,
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "intermediate_size": net,
+        **more,
+    }
+
+
+LARGE_EAR = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+COUNTS = {  # name: model_type, what the published config.json says beyond its class's defaults, parameters
+    "HuBERT base": ("hubert", {}, 94_371_712),
+    "HuBERT large": ("hubert", sizes(1024, 16, 24, 4096, **LARGE_EAR), 315_438_720),
+    "HuBERT xlarge": ("hubert", sizes(1280, 16, 48, 5120, **LARGE_EAR), 962_497_408),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_are_counted_as_published(name):
+    kind, settings, expected = COUNTS[name]
+    config = transformers.AutoConfig.for_model(kind, **settings).to_dict()
+    with torch.device("meta"):
+        model = zoo.build(config, zoo.FAMILIES[kind])
+    assert sum(p.numel() for p in model.parameters()) == expected

@@ -20,6 +20,7 @@ from torch import nn
 from utils import data
 from utils.course import atomic
 from utils.lessons.bert import BERT
+from utils.lessons.beyond_text import HuBERT
 from utils.lessons.gpt import GPT
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "zoo"
@@ -66,7 +67,7 @@ class LSTM(nn.Module):
         return self.lstm(self.tokens(ids))[0]
 
 
-FAMILIES = {family.model_type: family for family in (GPT, BERT, LSTM)}
+FAMILIES = {family.model_type: family for family in (GPT, BERT, HuBERT, LSTM)}
 PLAIN = {  # what a family says about its published form, where it says nothing
     "published_classes": {},  # head → the class of transformers that has it; the first is the usual one
     "published_optional": set(),  # keys of config.json that may be missing
