@@ -23,7 +23,7 @@ class HuBERTConfig(Config):
     n_heads: int = 12
     d_model: int = 768
     d_ff: int = 3072
-    widths: tuple = (512,) * 7  # channels, kernels and strides of the layers that read the wave
+    widths: tuple = (512,) * 7  # channels, kernels, strides of the layers that read the wave
     kernels: tuple = (10, 3, 3, 3, 3, 2, 2)
     strides: tuple = (5, 2, 2, 2, 2, 2, 2)
     wave_bias: bool = False
@@ -43,13 +43,13 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class WaveLayer(nn.Module):
-    """One convolution of the wave encoder, a norm where this layer has one, and GELU."""
+    """One convolution of the ear, a norm where this layer has one, and GELU."""
 
     def __init__(self, config, i):
         super().__init__()
-        C, kernel = config.widths[i], config.kernels[i]
-        before = config.widths[i - 1] if i else 1
-        self.conv = nn.Conv1d(before, C, kernel, config.strides[i], bias=config.wave_bias)
+        C, before = config.widths[i], config.widths[i - 1] if i else 1
+        kernel, stride = config.kernels[i], config.strides[i]
+        self.conv = nn.Conv1d(before, C, kernel, stride, bias=config.wave_bias)
         self.norm_1 = ChannelNorm(C) if config.wave_norm == "layer" else nn.Identity()
         if config.wave_norm == "group" and i == 0:
             self.norm_1 = nn.GroupNorm(C, C)  # each channel over its whole length
@@ -68,7 +68,7 @@ class WaveInputs(nn.Module):
         super().__init__()
         C = config.widths[-1]
         self.layers = nn.Sequential(*(WaveLayer(config, i) for i in range(len(config.widths))))
-        self.norm = nn.LayerNorm(C, eps=config.norm_eps) if config.input_norm else nn.Identity()
+        self.norm = nn.LayerNorm(C, config.norm_eps) if config.input_norm else nn.Identity()
         self.project = nn.Linear(C, config.d_model)
 
     def forward(self, wave):
@@ -78,7 +78,7 @@ class WaveInputs(nn.Module):
 class Places(nn.Module):
     """Where am I? A wide convolution over the frames (B, T, D) says it, from what is around.
 
-    Its weight is kept as a size for each tap and a direction (Salimans and Kingma 2016, section 2).
+    Its weight is kept as a size for each tap and a direction (Salimans and Kingma 2016).
     """
 
     def __init__(self, config):
@@ -104,9 +104,9 @@ class HuBERTBlock(BertBlock):
 
 
 class HuBERT(Stack):
-    """HuBERT: an encoder of sound that learned to name what is hidden. Source: Hsu et al. 2021.
+    """HuBERT: an encoder of sound that learns to name what is hidden (Hsu et al. 2021).
 
-    head: None for the bare encoder, "letters" for one that writes by connectionist classification
+    head: None for the bare encoder, "letters" for one that writes what it hears
     """
 
     make_block = HuBERTBlock
@@ -128,30 +128,35 @@ class HuBERT(Stack):
             n = (n - kernel) // stride + 1
         return n
 
-    def run(self, x, **how):
-        """Through all blocks; the stack's norm stands behind pre-norm blocks, before post-norm ones."""
-        x = x if self.config.norm_first else self.norm(x)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, layer=layer, **how)
-        return self.norm(x) if self.config.norm_first else x
-
-    def hidden(self, wave, mask=None, hide=None):
-        """The states of the last layer, (B, T, D), for waves (B, N).
-
-        mask: (B, N), True = real sound, padded on the right   hide: (B, T), True = a hidden frame
-        """
-        x, looks = self.inputs(wave), None
-        if hide is not None:
-            x = torch.where(hide[..., None], self.hidden_frame, x)
-        if mask is not None:
-            real = torch.arange(x.size(1), device=x.device) < self.n_frames(mask.sum(1))[:, None]
-            x, looks = x * real[..., None], real[:, None, None]
-        return self.run(x + self.places(x), mask=looks)
-
     def forward(self, wave, mask=None, hide=None):
         """wave: (B, N) → logits (B, T, V) where there is a head, else states (B, T, D)."""
         states = self.hidden(wave, mask, hide)
         return self.head(states) if self.head else states
+
+
+def run(self, x, **how):
+    """Through all blocks; the norm stands behind pre-norm blocks and before post-norm ones."""
+    x = x if self.config.norm_first else self.norm(x)
+    for layer, block in enumerate(self.blocks):
+        x = block(x, layer=layer, **how)
+    return self.norm(x) if self.config.norm_first else x
+
+
+def hidden(self, wave, mask=None, hide=None):
+    """The states of the last layer, (B, T, D), for waves (B, N).
+
+    mask: (B, N), True = real sound, padded on the right   hide: (B, T), True = a hidden frame
+    """
+    x, looks = self.inputs(wave), None
+    if hide is not None:
+        x = torch.where(hide[..., None], self.hidden_frame, x)
+    if mask is not None:
+        real = torch.arange(x.size(1), device=x.device) < self.n_frames(mask.sum(1))[:, None]
+        x, looks = x * real[..., None], real[:, None, None]
+    return self.run(x + self.places(x), mask=looks)
+
+
+HuBERT.run, HuBERT.hidden = run, hidden
 
 
 HuBERT.model_type, HuBERT.make_config = "hubert", HuBERTConfig
@@ -174,6 +179,8 @@ HuBERT.published_config = {
     "do_stable_layer_norm": "norm_first",
     "mask_time_prob": "hides",
 }
+
+
 HuBERT.published_optional = {"feat_proj_layer_norm", "mask_time_prob", "layer_norm_eps"}
 HuBERT.published_settings = {
     "hidden_act": "gelu",
