@@ -25,6 +25,8 @@ class Family:
     ours: object = None  # the same for ours
     pair: bool = False  # an encoder-decoder: it also takes a target
     tolerance: float = 1e-5
+    length: int = T  # of one input
+    waves: bool = False  # sound goes in: floats, fewer frames come out
     settings: dict = field(default_factory=dict)
 
 
@@ -188,6 +190,28 @@ def count(ids, mask):
     return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
 
 
+def hubert_shape(rng):
+    heads, width, layers = widths(rng)
+    n = pick(rng, 1, 2, 3)  # layers that read the wave
+    return {
+        "vocab_size": pick(rng, 5, 32),
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": pick(rng, 7, 32, 4 * width),
+        "conv_dim": [pick(rng, 4, 7, 12) for _ in range(n)],
+        "conv_kernel": [pick(rng, 3, 4, 7) for _ in range(n)],
+        "conv_stride": [pick(rng, 2, 3) for _ in range(n)],
+        "conv_bias": pick(rng, True, False),
+        "feat_extract_norm": pick(rng, "group", "layer"),
+        "feat_proj_layer_norm": pick(rng, True, False),
+        "do_stable_layer_norm": pick(rng, True, False),
+        "num_conv_pos_embeddings": pick(rng, 2, 5, 16),
+        "num_conv_pos_embedding_groups": pick(rng, 1, 2, width),
+        "mask_time_prob": pick(rng, 0.0, 0.05),
+    }
+
+
 FAMILIES = {
     "bert": Family(
         transformers.BertConfig,
@@ -251,6 +275,14 @@ FAMILIES = {
         (transformers.BartForConditionalGeneration, transformers.BartModel),
         pair=True,
     ),
+    "hubert": Family(
+        transformers.HubertConfig,
+        hubert_shape,
+        (transformers.HubertModel, transformers.HubertForCTC),
+        left=False,
+        length=211,
+        waves=True,
+    ),
 }
 
 
@@ -275,10 +307,10 @@ def opened(theirs, folder):
     return zoo.from_transformers(folder)
 
 
-def paddings(left):
+def paddings(left, length=T):
     """Masks (B, T), True = real: nothing padded, and rows of several lengths padded right and left."""
-    lengths = torch.tensor([T, T - 4, 3])
-    right = torch.arange(T) < lengths[:, None]
+    lengths = torch.tensor([length, length - 4, 3 * length // 11])
+    right = torch.arange(length) < lengths[:, None]
     return [None, right, *([right.flip(1)] if left else [])]
 
 
@@ -291,12 +323,28 @@ def theirs_on(family, theirs, ids, real, **more):
     """What their model returns."""
     if family.pair:
         more["decoder_input_ids"] = target_of(ids)
-    return theirs(input_ids=ids, attention_mask=real.long(), **more)
+    more["input_values" if family.waves else "input_ids"] = ids
+    return theirs(attention_mask=real.long(), **more)
 
 
 def ours_on(family, model, ids, mask=None, **more):
     """What our model returns."""
     return model(ids, target_of(ids), mask, **more) if family.pair else model(ids, mask, **more)
+
+
+def draw_input(family, theirs, real, rng):
+    """What both models are given: ids (B, T), or waves (B, N)."""
+    if family.waves:
+        return torch.randn(real.shape, generator=rng) * real
+    ids = torch.randint(3, theirs.config.vocab_size, real.shape, generator=rng)
+    return ids.masked_fill(~real, theirs.config.pad_token_id or 0)
+
+
+def real_outputs(family, model, real):
+    """Which outputs (B, T) are to be compared: of sound, the frames that lie within it."""
+    if not family.waves:
+        return real
+    return torch.arange(model.n_frames(real.size(1))) < model.n_frames(real.sum(1))[:, None]
 
 
 def their_states(output):
@@ -325,15 +373,15 @@ def test_a_random_model_gives_the_same_numbers(name, seed, tmp_path):
     theirs, rng = draw(family, seed)
     model = opened(theirs, tmp_path)
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in theirs.parameters())
-    for mask in paddings(family.left):
-        ids = torch.randint(3, theirs.config.vocab_size, (B, T), generator=rng)
-        real = torch.ones(B, T, dtype=torch.bool) if mask is None else mask
-        ids = ids.masked_fill(~real, theirs.config.pad_token_id or 0)
+    for mask in paddings(family.left, family.length):
+        real = torch.ones(B, family.length, dtype=torch.bool) if mask is None else mask
+        ids = draw_input(family, theirs, real, rng)
         more = family.inputs(ids, real) if family.inputs else {}
         seen = watch(model)
         with torch.no_grad():
             expected = theirs_on(family, theirs, ids, real, output_hidden_states=True, **more)
             found = ours_on(family, model, ids, mask, **(family.ours(ids, real) if family.ours else {}))
+        real = real_outputs(family, model, real)
         written = torch.ones_like(target_of(ids), dtype=torch.bool) if family.pair else real
         close(found[written], their_states(expected)[written], family.tolerance)
         states = [
@@ -383,7 +431,7 @@ def test_a_random_model_has_the_same_gradient(name, tmp_path):
     family = FAMILIES[name]
     theirs, rng = draw(family, 0)
     model = opened(theirs, tmp_path)
-    ids = torch.randint(3, theirs.config.vocab_size, (B, T), generator=rng)
+    ids = draw_input(family, theirs, torch.ones(B, family.length, dtype=torch.bool), rng)
     wanted = their_states(theirs_on(family, theirs, ids, torch.ones_like(ids)))
     factors = torch.randn(wanted.shape, generator=rng)
     (wanted * factors).mean().backward()
@@ -480,6 +528,11 @@ def bart_sized(n_layers, n_heads, d_model):
     return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, vocab_size=50265, n_positions=1024, **decoder)
 
 
+def hubert_sized(n_layers, n_heads, d_model):
+    ear = {"wave_bias": True, "wave_norm": "layer", "norm_first": True}  # of the two large ones
+    return sized(n_layers, n_heads, d_model, d_ff=4 * d_model, **(ear if d_model > 768 else {}))
+
+
 COUNTS = {  # name: (model_type, head, our config's fields, the parameters of the published model)
     "BERT-tiny": ("bert", None, bert_sized(2, 2, 128), 4_385_920),
     "BERT-mini": ("bert", None, bert_sized(4, 4, 256), 11_170_560),
@@ -543,6 +596,9 @@ COUNTS = {  # name: (model_type, head, our config's fields, the parameters of th
     "T5 1.1 small": ("t5", "language", t5_sized(8, 6, 512, 1024, net="gated-gelu"), 60_511_616),
     "BART-base": ("bart", "language", bart_sized(6, 12, 768), 139_420_416),
     "BART-large": ("bart", "language", bart_sized(12, 16, 1024), 406_291_456),
+    "HuBERT base": ("hubert", None, hubert_sized(12, 12, 768), 94_371_712),
+    "HuBERT large": ("hubert", None, hubert_sized(24, 16, 1024), 315_438_720),
+    "HuBERT xlarge": ("hubert", None, hubert_sized(48, 16, 1280), 962_497_408),
 }
 
 

@@ -415,3 +415,44 @@ def test_pages_that_exist_are_filled(tmp_path, monkeypatch):
     assert len(filled) == 27
     assert sum(p.get_facecolor()[:3] != (1, 1, 1) for p in filled) == 1
     plt.close(figure)
+
+
+# Sound and pictures
+
+
+def test_runs_of_equal_labels():
+    assert show.runs("aabccc") == [("a", 0, 2), ("b", 2, 3), ("c", 3, 6)]
+    assert show.runs([]) == [] and show.runs([7]) == [(7, 0, 1)]
+
+
+def test_spectrograms_carry_their_labels_and_stay_in_step():
+    tables = np.random.default_rng(0).uniform(-80, 0, (2, 129, 20))
+    figure = show.spectrograms(tables, ["a"] * 12 + ["b"] * 8, ["one", "two"])
+    first, second = figure.axes
+    assert [text.get_text() for text in first.texts] == ["one", "a", "b"]
+    assert [text.get_position()[0] for text in first.texts[1:]] == [0.3, 0.8]
+    shown = first.images[0].get_array()
+    assert shown.shape == (64, 10) and shown.max() == 0 and shown.min() >= -50
+    row, column = np.unravel_index(tables[0, :128].argmax(), (128, 20))
+    assert shown[row // 2, column // 2] == 0
+    assert first.get_xlim() == second.get_xlim() == (0, 1)
+    plt.close(figure)
+
+
+def test_label_strips_give_each_run_one_box():
+    figure = show.label_strips({"phones": ["a", "a", "b"], "units": [3, 3, 3]})
+    boxes = figure.axes[0].patches
+    assert [(b.get_x(), b.get_width()) for b in boxes] == [(0, 2), (2, 1), (0, 3)]
+    assert boxes[0].get_facecolor() != boxes[1].get_facecolor()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["a", "3"]
+    plt.close(figure)
+
+
+def test_pictures_are_shown_as_they_are():
+    dark, red = np.full((3, 4, 4), -1.0), np.full((3, 4, 4), -1.0)
+    red[0] = 3.0  # too bright: as bright as can be
+    figure = show.pictures({"one": [dark, red], "two": [red]}, ["left", "right"])
+    shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert [tuple(map(float, picture[0, 0])) for picture in shown] == [(0, 0, 0), (1, 0, 0), (1, 0, 0)]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["left", "right"]
+    plt.close(figure)

@@ -745,3 +745,51 @@ def test_rotary_without_widgets_is_a_picture_and_words(monkeypatch):
     bundle = widgets.rotary(*torch.ones(2, 8), m=1, n=1)._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "image/png"} and "score 8.00" in bundle["text/plain"]
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+# A caption, painted
+
+
+CHOICES = [["red", "blue"], ["ring", "cross"]]
+
+
+def blot(caption, seed):
+    """A picture (3, 4, 4) that depends on the words and on chance."""
+    rng = numpy.random.default_rng([seed, *map(len, caption), caption[0] == "red"])
+    return rng.uniform(-1, 1, (3, 4, 4))
+
+
+def test_a_caption_is_painted_anew_with_each_word_and_each_wish():
+    moving = widgets.caption_pictures(blot, CHOICES, ("red", "ring"), n=3)
+    state, parts = moving.state, moving.parts
+    first, shown = state.compute()["pictures"], parts["image"].value
+    assert len(first) == 3 and state.compute()["caption"] == "red ring"
+    parts["words"][1].value = "cross"
+    assert state.compute()["caption"] == "red cross" and parts["image"].value != shown
+    assert "red cross" in parts["note"].value
+    parts["words"][1].value = "ring"
+    assert all(map(numpy.array_equal, first, state.compute()["pictures"]))
+    parts["again"].click()
+    assert not any(map(numpy.array_equal, first, state.compute()["pictures"]))
+    assert "set number 2" in parts["note"].value
+
+
+def test_each_picture_is_painted_once():
+    painted = []
+    state = widgets.CaptionPictures(
+        lambda *what: painted.append(what) or blot(*what), CHOICES, ("red", "ring")
+    )
+    state.compute(), state.compute()
+    assert len(painted) == len(set(painted)) == state.n
+
+
+@pytest.mark.parametrize("caption", [("red",), ("red", "square"), ("ring", "red"), ("red", "ring", "red")])
+def test_a_caption_of_other_words_is_refused(caption):
+    with pytest.raises(ValueError, match="one word from each"):
+        widgets.CaptionPictures(blot, CHOICES, caption)
+
+
+def test_a_painted_caption_without_widgets_is_a_picture_and_words(monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    bundle = widgets.caption_pictures(blot, CHOICES, ("red", "ring"))._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "red ring" in bundle["text/plain"]

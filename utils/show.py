@@ -298,6 +298,85 @@ def readable(colour):
     return PAPER if light < 0.21 else INK  # where both have the same contrast, 4 to 1
 
 
+# Sound and pictures ----------------------------------------------------------------------------------
+
+
+def runs(labels):
+    """A row of labels as [(label, start, end)], one for each run of equal ones."""
+    labels = list(labels)
+    starts = [i for i in range(len(labels)) if i == 0 or labels[i] != labels[i - 1]]
+    return [(labels[a], a, b) for a, b in zip(starts, [*starts[1:], len(labels)])]
+
+
+@styled
+def spectrograms(tables, labels, titles, seconds=1.0, hertz=4000, floor=50):
+    """Spectrograms (frequencies, ticks) in decibels, one below the other; above them what was said, one label a tick.
+
+    What lies more than `floor` decibels below the loudest spot stays white; four neighbours share their loudest.
+    """
+    figure = blank(8.4, 1.2 + 1.35 * len(tables))
+    rows = np.atleast_1d(figure.subplots(len(tables), 1, sharex=True))
+    top = rows[0]
+    for axes, table, title in zip(rows, tables, titles):
+        table = np.asarray(table, dtype=float)
+        height, length = (n - n % 2 for n in table.shape)
+        table = table[:height, :length].reshape(height // 2, 2, length // 2, 2).max((1, 3))
+        shown = 5 * ((table - table.max()).clip(-floor, 0) / 5).round()  # coarser: a small file
+        place = {"origin": "lower", "aspect": "auto", "extent": (0, seconds, 0, hertz / 1000)}
+        axes.imshow(shown, cmap=WARM, interpolation="nearest", **place)
+        axes.set_ylabel("kHz")
+        box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 2}
+        axes.text(0.99, 0.93, title, transform=axes.transAxes, size=10, ha="right", va="top", bbox=box)
+        for _, start, _ in runs(labels)[1:]:
+            axes.axvline(start / len(labels) * seconds, color=GREY, linewidth=0.8, linestyle="-")
+    for label, start, end in runs(labels):
+        middle = (start + end) / 2 / len(labels)
+        top.text(middle, 1.04, label, transform=top.transAxes, ha="center")
+    rows[-1].set_xlabel("seconds")
+    figure.tight_layout()
+    return figure
+
+
+@styled
+def label_strips(rows, title=None):
+    """Rows of labels over time, {name: (T,)}: each run of equal labels is a box, coloured by its label."""
+    figure, axes = blank_axes(9.6, 0.9 + 0.5 * len(rows))
+    for height, labels in enumerate(rows.values()):
+        kinds = sorted(set(labels), key=str)
+        for label, start, end in runs(labels):
+            colour = tint(COLOURS[kinds.index(label) % len(COLOURS)], 0.35)
+            axes.barh(-height, end - start, 0.86, start, color=colour, edgecolor=PAPER)
+            if end - start > 1:
+                axes.text((start + end) / 2, -height, label, ha="center", va="center", size=9)
+    axes.set_yticks([-height for height in range(len(rows))], rows)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if title:
+        axes.set_title(title)
+    return figure
+
+
+@styled
+def pictures(rows, titles=None):
+    """Pictures (3, height, width) with values from -1 to 1, in named rows: {name: [picture, …]}."""
+    n = max(len(pictures) for pictures in rows.values())
+    figure = blank(1.3 + 0.98 * n, 0.35 + (1.02 + 0.25 * bool(titles)) * len(rows))
+    grid = figure.subplots(len(rows), n, squeeze=False)
+    for line, (name, drawn) in zip(grid, rows.items()):
+        for axes, picture in zip(line, drawn):
+            picture = (np.asarray(picture, dtype=float).transpose(1, 2, 0) + 1) / 2
+            axes.imshow(picture.clip(0, 1), interpolation="nearest")
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axes, title in zip(grid[0], titles or []):
+        axes.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=3)
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
 # Numbers ---------------------------------------------------------------------------------------------
 
 

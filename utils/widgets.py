@@ -1046,3 +1046,76 @@ def sentence_map(encode, text, query, view="search"):
     redraw()
     parts = {"text": lines, "query": box, "view": how, "image": image, "note": note}
     return Moving(state, figure, words(), ipywidgets.VBox([lines, box, how, image, note]), parts)
+
+
+# A caption, painted ---------------------------------------------------------------------------------
+
+
+class CaptionPictures:
+    """A caption, chosen word by word, and pictures that a model paints for it; each is painted once."""
+
+    def __init__(self, paint, choices, caption, n=4):
+        self.paint, self.choices, self.n = paint, [list(words) for words in choices], n
+        self.known, self.seed = {}, 0
+        self.say(caption)
+
+    def say(self, caption):
+        """Take another caption: one word from each list."""
+        if len(caption) != len(self.choices) or any(w not in c for w, c in zip(caption, self.choices)):
+            raise ValueError(f"A caption takes one word from each of {self.choices}, not {tuple(caption)}.")
+        self.caption = tuple(caption)
+
+    def again(self):
+        """Ask for other pictures of the same caption."""
+        self.seed += self.n
+
+    def compute(self):
+        """All that the view shows: the caption's words and n pictures, (3, height, width) each."""
+        for seed in range(self.seed, self.seed + self.n):
+            if (self.caption, seed) not in self.known:
+                self.known[self.caption, seed] = self.paint(self.caption, seed)
+        pictures = [self.known[self.caption, self.seed + i] for i in range(self.n)]
+        return {"caption": " ".join(self.caption), "pictures": pictures}
+
+
+def caption_pictures(paint, choices, caption, n=4):
+    """Choose a caption and see n pictures that a model paints for it; a button paints n others.
+
+    paint: a function, (words, seed) → a picture (3, height, width), values from -1 to 1
+    choices: for each place of the caption the words that may stand there
+    """
+    state = CaptionPictures(paint, choices, caption, n)
+
+    def figure():
+        data = state.compute()
+        return show.pictures({data["caption"]: data["pictures"]})
+
+    def words():
+        return f"{n} pictures painted for “{' '.join(state.caption)}”, set number {state.seed // n + 1}"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    lists = [
+        ipywidgets.Dropdown(
+            options=options, value=word, description=f"word {i + 1}", layout=ipywidgets.Layout(width="180px")
+        )
+        for i, (options, word) in enumerate(zip(state.choices, state.caption))
+    ]
+    more = button("paint again", "the same caption, other pictures", width="130px")
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        state.say([box.value for box in lists])
+        refresh(image, note, figure, words)
+
+    def again(_=None):
+        state.again()
+        refresh(image, note, figure, words)
+
+    for box in lists:
+        box.observe(redraw, names="value")
+    more.on_click(again)
+    refresh(image, note, figure, words)
+    rows = [ipywidgets.HBox(lists[:3]), ipywidgets.HBox([*lists[3:], more]), image, note]
+    parts = {"words": lists, "again": more, "image": image, "note": note}
+    return Moving(state, figure, words(), ipywidgets.VBox(rows), parts)

@@ -21,6 +21,7 @@ from utils import data
 from utils.course import atomic
 from utils.lessons.bert import BERT
 from utils.lessons.bert_family import ALBERT, ELECTRA, DistilBERT, RoBERTa, XLNet
+from utils.lessons.beyond_text import HuBERT
 from utils.lessons.gpt import GPT
 from utils.lessons.modern_decoders import Gemma2, LLaMA, Llama4, OLMo2
 from utils.lessons.t5_and_bart import BART, T5
@@ -75,6 +76,7 @@ FAMILIES = {
         *(BERT, RoBERTa, ALBERT, DistilBERT, ELECTRA, XLNet),
         *(GPT, LLaMA, Gemma2, OLMo2, Llama4),
         *(T5, BART),
+        HuBERT,
         LSTM,
     )
 }
