@@ -1,13 +1,15 @@
 """Every family is transformers' own model: same weights in, same numbers out, through the folder format of both."""
 
+import ast
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 import transformers
 
-from utils import zoo
+from utils import family_table, zoo
 
 SEEDS = range(20)
 B, T = 3, 11
@@ -626,3 +628,20 @@ def test_an_encoder_decoder_writes_with_a_cache_as_without(name, seed, tmp_path)
         pieces = [model.decode(piece, *memory, cache=cache) for piece in ids.split([1, 4, 1, T - 6], dim=1)]
     close(torch.cat(pieces, dim=1), expected, 1e-5)
     assert cache.length == T
+
+
+def test_the_code_of_all_families_stays_short():
+    """Every definition that a family or the sentence encoder needs, docstrings and tables of names included."""
+    code = [piece for pieces in family_table.family_code().values() for piece in pieces]
+    assert all(
+        family_table.family_code()[family.__name__]
+        for family in zoo.FAMILIES.values()
+        if family is not zoo.LSTM
+    )
+    lines = Counter()
+    for module, _, count in code:
+        lines[module] += count
+    assert lines.total() <= 1500, f"{lines.total()} lines: {dict(lines)}"
+    functions = [f for _, node, _ in code for f in ast.walk(node) if isinstance(f, ast.FunctionDef)]
+    long = {f.name: size for f in functions if (size := f.end_lineno - f.lineno + 1) > 40}
+    assert functions and not long, f"over 40 lines: {long}"

@@ -343,6 +343,30 @@ def test_svg_is_the_same_every_time():
     assert len({show.svg(show.matrix(np.eye(2))) for _ in range(2)}) == 1
 
 
+# The families
+
+
+def test_the_family_tree_marks_what_differs_from_the_first_row():
+    plain = {"family": "Transformer", "page": "05", "net": "relu", "biases": "yes"}
+    rows = [plain, plain | {"family": "T5", "net": "relu or gated tanh-gelu", "biases": "no"}]
+    axes = show.family_tree(rows).axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == [
+        "",
+        "net",
+        "biases",
+        "Transformer",
+        "relu",
+        "yes",
+        "T5",
+        "relu\nor gated\ntanh-gelu",
+        "no",
+    ]
+    depth = [round(1 - luminance(patch.get_facecolor()[:3]), 2) for patch in axes.patches]
+    assert depth[:4] == [0, 0, 0, 0] and 0 < depth[4] < depth[5]
+    plt.close("all")
+
+
 # The course
 
 

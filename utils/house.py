@@ -26,7 +26,7 @@ EXTRAS = "dev", "edit", "gpus", "browser"
 
 def made():
     """A maker for utils/pages.py: path → the function that returns its text."""
-    return {"environment.yml": environment_yml, "README.md": readme}
+    return {"environment.yml": environment_yml, "README.md": readme, "data/families.md": families}
 
 
 # Versions ------------------------------------------------------------------------------------------
@@ -172,6 +172,13 @@ def readme():
                 f"README.md must have one place marked `<!-- made: {name} -->` … `<!-- end -->`."
             )
     return text
+
+
+def families():
+    """The family tree as a table, from the classes."""
+    from utils import family_table  # opens the zoo, which is slow to import
+
+    return family_table.markdown()
 
 
 PICTURE = ROOT / "data" / "course-map.png"

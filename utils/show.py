@@ -717,6 +717,49 @@ def beam_tree(history, tokenizer=None, step=None, sentence=0, prompt=""):
     return figure
 
 
+# The families ----------------------------------------------------------------------------------------
+
+
+@styled
+def family_tree(rows):
+    """Family × part, from `family_table.rows()`: coloured where a family differs from the first row.
+
+    Pale where only a choice that it leaves open differs ("this or that").
+    """
+    parts = [name for name in rows[0] if name not in ("family", "page")]
+    cells = [[row["family"], *(row[name] for name in parts)] for row in rows]
+    texts = [[choices(cell, 13) for cell in line] for line in cells]
+    header = [wrapped(name, 9) for name in ["", *parts]]
+    widths = [
+        max(len(line) for cell in column for line in cell.split("\n")) + 1.3 for column in zip(header, *texts)
+    ]
+    heights = [1 + max(cell.count("\n") for cell in line) for line in texts]
+    lefts, tops = np.cumsum([0, *widths]), np.cumsum([0, *(h + 0.6 for h in heights)])
+    figure = blank(0.073 * lefts[-1], 0.165 * (tops[-1] + 2.6))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-0.1, lefts[-1] + 0.1), ylim=(tops[-1] + 0.1, -2.5))
+    axes.axis("off")
+    for left, name in zip(lefts, header):
+        axes.text(left + 0.6, -0.5, name, size=8.5, weight="bold", linespacing=1.05)
+    for top, bottom, line, shown in zip(tops, tops[1:], cells, texts):
+        for i, (cell, text) in enumerate(zip(line, shown)):
+            same, usual = i == 0 or cell == cells[0][i], cell.split(" or ")[0] == cells[0][i]
+            colour = PAPER if same else tint(BLUE, 0.12) if usual else tint(BLUE, 0.34)
+            box = ((lefts[i], top), widths[i], bottom - top)
+            axes.add_patch(plt.Rectangle(*box, facecolor=colour, edgecolor=PALE, linewidth=0.8))
+            weight = "bold" if i == 0 else "normal"
+            look = {"size": 8.2, "weight": weight, "va": "center_baseline", "linespacing": 1.1}
+            axes.text(lefts[i] + 0.6, (top + bottom) / 2, text, **look)
+    return figure
+
+
+def choices(cell, columns):
+    """A cell in lines of at most `columns` letters; each "or" begins a line."""
+    return "\nor ".join(
+        textwrap.fill(choice, columns, break_on_hyphens=False) for choice in cell.split(" or ")
+    )
+
+
 # The course ------------------------------------------------------------------------------------------
 
 PARTS = dict(zip("ABCDEF", course.PAGES))
