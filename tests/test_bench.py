@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from utils import bench
+from utils import bench, bench_families, zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,7 +100,9 @@ def test_a_contender_that_dies_says_why():
 def test_goals_name_contenders_that_exist():
     works = {tuple(work) for work in bench.FULL["work"]}
     jobs = {(job, side) for job, (_, _, sides) in bench.FULL["jobs"].items() for side in sides}
-    assert all(part in works | jobs or part[1] in bench.TRAINING for part in bench.GOALS)
+    families = {(what, of) for what in bench_families.WORKS for of in ("lowest", "median")}
+    assert all(part in works | jobs | families or part[1] in bench.TRAINING for part in bench.GOALS)
+    assert families <= bench.GOALS.keys()
     assert sum(part in works for part in bench.GOALS) == len(works)
 
 
@@ -145,6 +148,52 @@ def test_a_small_training_step_learns_alike(monkeypatch):
     bench.check_losses({name: [{"result": found[0]}] for name, found in losses.items()})
 
 
+def test_every_family_that_transformers_has_is_measured():
+    missing = {name for name, family in zoo.FAMILIES.items() if zoo.says(family, "classes")}
+    missing -= bench_families.TASKS.keys() | {"hubert"}  # hears sound: it has no part in this
+    assert not missing and bench_families.names(bench.FULL) == list(bench_families.TASKS)
+
+
+@pytest.mark.parametrize("family", bench_families.TASKS)
+@pytest.mark.parametrize("what", bench_families.WORKS)
+def test_both_do_the_same_in_every_family(what, family):
+    """In one process: the losses, then the states, are transformers', or `check` raises; a step lowers the loss."""
+    answers = {}
+    for side in bench_families.SIDES:
+        work = bench_families.WORKS[what](bench.QUICK["families"], family, side)
+        found = [bench_families.brief(work()) for _ in range(3)]
+        assert found[2] < found[0] if what == "train" else found[2] == found[0]
+        answers[side] = [answer(1, found[0])]
+    bench_families.check(f"{what} {family}", answers)
+    assert len(found[0]) == (1 if what == "train" else bench.QUICK["families"]["sentences"])
+
+
+def test_another_family_stops_it():
+    """Another weight in ours, another place of one state: both are seen."""
+    states = [torch.randn(3, 4), torch.randn(5, 4)]
+    found = lambda states: [answer(1, bench_families.brief(states))]
+    answers = {side: found(states) for side in bench_families.SIDES}
+    bench_families.check("encode bert", answers)
+    swapped = [states[0].flip(0), states[1]]
+    for side in bench_families.SIDES[1:]:
+        with pytest.raises(bench.Trouble, match=f"encode bert: what “{side}”"):
+            bench_families.check("encode bert", answers | {side: found(swapped)})
+    losses = {side: [answer(1, [8.0])] for side in bench_families.SIDES}
+    for side, loss in (("ours, float32", 8.01), ("ours, bf16", 8.2), ("ours, bf16", float("nan"))):
+        with pytest.raises(bench.Trouble, match=side):
+            bench_families.check("train bert", losses | {side: [answer(1, [loss])]})
+
+
+def test_a_small_benchmark_of_families_from_end_to_end(capsys):
+    """Real contenders, one process for each side, that do one work after the other."""
+    assert bench.main(["--quick", "--threads", "1", "families"]) == 0
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if "|" in line]
+    for family in bench.QUICK["families"]["names"]:
+        found = [row for row in rows if row[0] == family]
+        assert len(found) == 2 and all(float(cell.split()[0]) > 0 for row in found for cell in row[2:4])
+    assert [row[0] for row in rows if "≥" in row[-1]] == 2 * ["**lowest**", "**median**"]
+
+
 def test_every_table_is_filled(monkeypatch, capsys):
     """The whole report, with contenders that answer at once."""
 
@@ -153,11 +202,11 @@ def test_every_table_is_filled(monkeypatch, capsys):
 
         def __init__(self, order, extra_env=()):
             text = [[1, 2]] * (order["name"][1] if order["part"] == "decoding" else 1)
-            self.answer = answer(0.5, 1.0 if order["part"] == "training" else text)
+            self.answer = answer(0.5, {"training": 1.0, "families": [1.0]}.get(order["part"], text))
             self.page = {"wall": 3.0, "peak": 2**20, "refusal": None}
             self.hear = lambda: self.page if order["part"] == "page" else self.about
 
-        def ask(self):
+        def ask(self, what="go"):
             return self.answer
 
         def close(self):
@@ -171,6 +220,7 @@ def test_every_table_is_filled(monkeypatch, capsys):
         assert f"| {name} |" in text
     n_ratios = 2 * (len(bench.TRAINING) + 1) + 2 * len(bench.FULL["work"])
     n_ratios += sum(len(sides) - 1 for _, _, sides in bench.FULL["jobs"].values())
+    n_ratios += len(bench_families.TASKS) * len(bench_families.WORKS) * 2
     assert text.count("1.00 (1.00 to 1.00)") == n_ratios
     assert all(path.name in text for path in ROOT.glob("notebooks/*.ipynb"))
 

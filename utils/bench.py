@@ -41,6 +41,7 @@ FULL = {
         "train, 8,192 merges": ["wikipedia", 8192, ["tokenizers", "ours"]],
         "encode, every word new": ["wikipedia", 8192, ["tokenizers", "ours"]],
     },
+    "families": {"names": [], "shape": {}, "batch": 16, "length": 128, "sentences": 128},  # no names: all
 }
 QUICK = FULL | {
     "shape": {"vocab_size": 64, "n_positions": 32, "n_layers": 1, "n_heads": 2, "d_model": 16},
@@ -52,6 +53,13 @@ QUICK = FULL | {
     "jobs": {
         "train, 9 merges": ["news", 9, ["plain loop", "ours", "tokenizers"]],
         "encode, 9 merges": ["news", 9, ["tokenizers", "ours"]],
+    },
+    "families": {
+        "names": ["bert", "t5"],
+        "shape": {"n_layers": 1},
+        "batch": 2,
+        "length": 16,
+        "sentences": 40,
     },
 }
 KEPT = {
@@ -69,6 +77,7 @@ GOALS = {
     ("beam 4", 32): 1.4,
     ("train, 512 merges", "ours"): 50,
     ("train, 8,192 merges", "ours"): 0.35,
+    **{(what, of): goal for what in ("train", "encode") for of, goal in {"lowest": 1, "median": 2}.items()},
 }
 
 
@@ -98,13 +107,13 @@ def n_parameters(sizes):
 
 
 def plain_step(model, loss_of):
-    """One step of fused AdamW, gradients clipped, on `loss_of(inputs, targets)`; returns the loss."""
+    """A function that takes one step of fused AdamW, gradients clipped, on `loss_of(…)`; it returns the loss."""
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
-    def step(inputs, targets):
-        loss = loss_of(inputs, targets)
+    def step(*batch):
+        loss = loss_of(*batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -338,10 +347,14 @@ def prepare(threads, with_transformers):
     torch.optim.AdamW([weight]).step()  # the first step of all imports much
 
 
-def serve(work, baseline, asked, answers, brief=lambda result: result):
-    """Do the work once for each line asked; answer with its cost and, in brief, its result as a line of JSON."""
+def serve(work, baseline, asked, answers, brief=lambda result: result, chosen=None):
+    """Do the work once for each line asked; answer with its cost and, in brief, its result as a line of JSON.
+
+    chosen: line → work, where there are several
+    """
     forget_peak()
-    for _ in asked:
+    for line in asked:
+        work = chosen(line.strip()) if chosen else work
         faults, cpu, wall = page_faults(), time.process_time(), time.perf_counter()
         result = work()
         cost = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
@@ -367,6 +380,13 @@ def contender(order):
         return
     prepare(order["threads"], order["name"][-1].startswith("transformers"))
     baseline = memory()
+    if order["part"] == "families":
+        from utils import bench_families
+
+        chosen = bench_families.worker(order["sizes"], *order["name"])
+        print(json.dumps({}), file=answers, flush=True)
+        serve(None, baseline, sys.stdin, answers, bench_families.brief, chosen)
+        return
     if order["part"] == "training":
         work, model = training_work(order["sizes"], *order["name"]), "random weights"
     else:
@@ -414,9 +434,9 @@ class Contender:
             raise Trouble(f"The contender “{self.label}” stopped: {said[-1]}")
         return json.loads(line)
 
-    def ask(self):
+    def ask(self, what="go"):
         with contextlib.suppress(BrokenPipeError):  # then `hear` says why
-            self.process.stdin.write("go\n")
+            self.process.stdin.write(f"{what}\n")
             self.process.stdin.flush()
         return self.hear()
 
@@ -553,6 +573,13 @@ def tokens(options, sizes):
     return found
 
 
+def families(options, sizes):
+    """For each family of the zoo the sides take turns, see utils/bench_families.py."""
+    from utils import bench_families
+
+    return bench_families.measure(options, sizes)
+
+
 def pages(options, sizes):
     """Each page, executed once in a fresh kernel with one thread, one page at a time."""
     from utils.pages import all_pages
@@ -686,6 +713,13 @@ and find the same tokens, or the benchmark stops. Encoding begins with an empty 
 """
 
 
+def families_report(found, options, sizes):
+    """The tables of the families."""
+    from utils import bench_families
+
+    return bench_families.report(found, options, sizes)
+
+
 def pages_report(found, options, sizes):
     """The table of pages."""
     rows = [
@@ -706,6 +740,7 @@ PARTS = {
     "training": (training, training_report),
     "decoding": (decoding, decoding_report),
     "tokens": (tokens, tokens_report),
+    "families": (families, families_report),
     "pages": (pages, pages_report),
 }
 
@@ -787,4 +822,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from utils import bench  # the module that its parts import too, not a second copy of it
+
+    sys.exit(bench.main())
