@@ -157,7 +157,7 @@ def filled(source, spans, eos):
     return [t for token in source if token != eos for t in spans.get(token, [token])]
 
 
-@wrong("fill_in", "behind <eos>")
+@wrong("fill_in", "after <eos>")
 def reads_on_behind_the_end(source, target, sentinels, eos):
     return filled(source, spans_of(target, sentinels, eos, stop=False), eos)
 
@@ -167,7 +167,7 @@ def last_answer_counts(source, target, sentinels, eos):
     return filled(source, spans_of(target, sentinels, eos, first_wins=False), eos)
 
 
-@wrong("fill_in", "put behind each other")
+@wrong("fill_in", "put together")
 def joins_two_answers(source, target, sentinels, eos):
     return filled(source, spans_of(target, sentinels, eos, join=True), eos)
 

@@ -22,7 +22,7 @@ def hide(ids, away, first_extra=7, eos=2):
     """Put one sentinel, <extra_0>, <extra_1>, …, where each span of ids (B, n) is taken away.
 
     away: (B, n), True for the tokens to take away, in every row as many and in as many spans
-    Returns what is left, with <eos> behind it.
+    Returns what is left, with <eos> after it.
     """
     starts = away & ~F.pad(away, (1, 0))[:, :-1]  # the first token of every span
     sentinels = first_extra - 1 + starts.cumsum(1)
@@ -87,12 +87,12 @@ def text_infilling(ids, generator, rate=0.3, mean_length=3, mask=3, pad=0):
     spans = max(round(rate * n / mean_length), 1)
     mean = torch.full((B, spans), float(mean_length), device=ids.device)
     lengths = torch.poisson(mean, generator).long()
-    lengths = lengths * (lengths.cumsum(1) <= n)
+    lengths = lengths * (lengths.cumsum(1) <= n)  # what the text cannot hold becomes 0
     slots = n - lengths.sum(1, keepdim=True) + spans  # (B, 1) tokens and masks of the new text
     places = torch.arange(n + spans, device=ids.device).expand(B, -1)
     keys = torch.rand(places.shape, generator=generator, device=ids.device) + 2.0 * (places >= slots)
     chosen = keys.argsort(1)[:, :spans]  # which slots are masks
-    sizes = torch.ones_like(places).scatter(1, chosen, lengths)
+    sizes = torch.ones_like(places).scatter(1, chosen, lengths)  # tokens that each slot takes
     is_mask = torch.zeros_like(places, dtype=torch.bool).scatter(1, chosen, True)
     starts = (sizes.cumsum(1) - sizes).clamp(max=n - 1)  # where each slot stands in ids
     source = ids.gather(1, starts).masked_fill(is_mask, mask)
@@ -103,12 +103,13 @@ def sentence_permutation(ids, generator, stops):
     """The sentences of ids (B, n) in random order; a sentence ends with a token of `stops`."""
     ends = torch.isin(ids, torch.tensor(stops, dtype=ids.dtype, device=ids.device))
     sentence = ends.long().cumsum(1) - ends.long()  # (B, n) 0 0 0 1 1 2 …
-    rank = torch.rand(ids.shape, generator=generator, device=ids.device).gather(1, sentence)
+    rank = torch.rand(ids.shape, generator=generator, device=ids.device)
+    rank = rank.gather(1, sentence)  # one random number for a whole sentence
     return ids.gather(1, rank.argsort(dim=1, stable=True))
 
 
 def document_rotation(ids, generator):
-    """The text begun at a token that chance picks, its beginning moved behind its end."""
+    """The text begun at a token that chance picks, its beginning moved after its end."""
     B, n = ids.shape
     start = torch.randint(n, (B, 1), generator=generator, device=ids.device)
     return ids.gather(1, (torch.arange(n, device=ids.device) + start) % n)
@@ -128,18 +129,18 @@ def denoise(ids, generator, stops=(), rate=0.3, mean_length=3, mask=3, pad=0):
 def buckets(distance, both_ways, n_buckets=32, furthest=128):
     """The bucket of each distance, key minus query: near ones alone, far ones shared by their logarithm.
 
-    both_ways: half of the buckets are for keys behind the query; else such keys count as distance 0
+    both_ways: half of the buckets are for keys after the query; else such keys count as distance 0
     Source: Raffel et al. 2020, section 2.1.
     """
-    behind = torch.zeros_like(distance)
+    first = torch.zeros_like(distance)
     if both_ways:
         n_buckets //= 2
-        behind = (distance > 0) * n_buckets
+        first = (distance > 0) * n_buckets  # keys after the query: the second half
     gap = distance.abs() if both_ways else (-distance).clamp(min=0)
     exact = n_buckets // 2
     steps = (gap.clamp(min=1).float() / exact).log() / math.log(furthest / exact)
     far = (exact + (steps * (n_buckets - exact)).long()).clamp(max=n_buckets - 1)
-    return behind + torch.where(gap < exact, gap, far)
+    return first + torch.where(gap < exact, gap, far)
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,7 @@ class T5(Seq2Seq):
         return TiedHead(self.tokens, config.d_model**-0.5 if config.scaled else 1.0)
 
     def initialise(self):
-        """T5's start: by the root of what a matrix reads; queries smaller, as no score is divided."""
+        """T5's start: 1 over the root of what a matrix reads; queries smaller, as no score is divided."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -481,7 +482,7 @@ def seq2seq_loss(model, source, target, source_mask=None, start=None):
 
 @torch.no_grad()
 def answer(model, source, n_new, source_mask=None, eos=2):
-    """Up to n_new tokens for each source (B, S), always the likeliest: (B, n_new), 0 behind `eos`."""
+    """Up to n_new tokens for each source (B, S), always the likeliest: (B, n_new), 0 after `eos`."""
     memory, cache = model.encode(source, source_mask), model.new_cache(len(source), n_new)
     token, written = source.new_full((len(source), 1), model.config.start), []
     for _ in range(n_new):
