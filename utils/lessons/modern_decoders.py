@@ -22,7 +22,7 @@ class GatedFeedForward(FeedForward):
     bend, bias = staticmethod(F.silu), False
 
     def __init__(self, config, width=None):
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # not the parent's: it has other matrices
         D, M = config.d_model, width or config.d_ff
         self.gate, self.up = nn.Linear(D, M, bias=False), nn.Linear(D, M, bias=False)
         self.down = nn.Linear(M, D, bias=False)
