@@ -41,17 +41,22 @@ class KVCache:
         self.length = 0
 
     def append(self, layer, k, v):
-        """Store k, v (B, H, T, K) behind what layer `layer` holds; return all it holds, (B, H, S, K) each."""
+        """Store k, v (B, H, T, K) in one layer; return all it holds, (B, H, S, K) each."""
         end = self.length + k.size(2)
-        if end > self.keys.size(3):
-            raise ValueError(f"The cache has {self.keys.size(3)} slots, {end} are needed: make it longer.")
+        n_slots = self.keys.size(3)
+        if end > n_slots:
+            message = f"The cache has {n_slots} slots, {end} are needed: make it longer."
+            raise ValueError(message)
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
 class GPTFeedForward(FeedForward):
-    """The net of a block with GELU by its tanh formula (Hendrycks and Gimpel 2016, section 2)."""
+    """The net of a block with GELU by its tanh formula.
+
+    Source: Hendrycks and Gimpel 2016, section 2.
+    """
 
     bend = staticmethod(partial(F.gelu, approximate="tanh"))
 
@@ -63,7 +68,7 @@ class GPTBlock(Block):
 
 
 def visible(mask, T, start, device=None):
-    """The mask that attention wants, (B, 1, T, S), or None where plain causal attention is meant.
+    """The mask that attention wants, (B, 1, T, S), or None for plain causal attention.
 
     mask: None, (B, S) with True for real tokens, or (B, T, S) with True where a query may look
     T: queries in this call   start: slots that the cache holds already
@@ -73,25 +78,27 @@ def visible(mask, T, start, device=None):
     if mask is None or mask.dim() == 2:
         causal = causal_mask(T, start + T, device)[None]
         mask = causal if mask is None else causal & mask[:, None, :]
-        lost = ~mask.any(-1, keepdim=True)  # a query that is padding itself sees no one; nobody reads it
-        mask = mask | lost
+        lost = ~mask.any(-1, keepdim=True)  # padding that asks may see no one: it sees all,
+        mask = mask | lost  # lest softmax give no number, and nobody reads what it gets
     return mask[:, None]
 
 
 class GPT(Stack):
-    """GPT-2: learned positions, pre-norm blocks, a last norm, a tied head (Radford et al. 2019, 2.3)."""
+    """GPT-2: learned positions, pre-norm blocks, a last norm, a tied head.
+
+    Source: Radford et al. 2019, section 2.3.
+    """
 
     make_block = GPTBlock
 
     def __init__(self, config, head="language"):
         super().__init__(config)
-        self.kind, self.head = head, None
+        self.kind = head  # "language", or None: states and no logits
         for layer, block in enumerate(self.blocks):
             self.vary(block, layer)
-        if head:
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-            if getattr(config, "tied", True):
-                self.head.weight = self.tokens.weight
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if head else None
+        if head and getattr(config, "tied", True):
+            self.head.weight = self.tokens.weight
         initialise(self)
 
     def make_inputs(self, config):
@@ -99,24 +106,20 @@ class GPT(Stack):
         self.positions = nn.Embedding(config.n_positions, config.d_model)
 
     def vary(self, block, layer):
-        """Change the block of one layer, in families whose layers differ."""
+        """Nothing here; a later family changes single layers in this place."""
 
     def enter(self, ids, positions):
         """What the first block reads, (B, T, D)."""
         return self.tokens(ids) + self.positions(positions)
 
-    def forward(self, ids, mask=None, positions=None, cache=None):
-        """ids: (B, T) → logits (B, T, V), or states where there is no head; for the rest see `hidden`."""
-        states = self.hidden(ids, mask, positions, cache)
-        return self.head(states) if self.head else states
-
 
 def initialise(model):
     """GPT-2's start: normal(0, 0.02); what writes into the stream is divided by √(2 L)."""
+    root = math.sqrt(2 * model.config.n_layers)
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2:
             writes = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
-            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * model.config.n_layers) if writes else 0.02)
+            nn.init.normal_(parameter, std=0.02 / root if writes else 0.02)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
 
@@ -124,7 +127,7 @@ def initialise(model):
 def hidden(self, ids, mask=None, positions=None, cache=None):
     """The states that the head reads, (B, T, D), for token ids (B, T).
 
-    mask       (B, S), True = a real token, over all S positions, those in the cache included; or
+    mask       (B, S), True = a real token, for all S places, those in the cache included; or
                (B, T, S), True where a query may look, which replaces the causal rule
     positions  (B, T) or (T,); the default counts the real tokens
     cache      a KVCache: what it holds stands before `ids`, and `ids` join it
@@ -133,10 +136,11 @@ def hidden(self, ids, mask=None, positions=None, cache=None):
     start = cache.length if cache is not None else 0
     if positions is None:
         positions = torch.arange(start, start + T, device=ids.device)
-        if mask is not None and mask.dim() == 2:
+        if mask is not None and mask.dim() == 2:  # real tokens 0 0 1 1 1: positions 0 0 0 1 2
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:]
     mask = visible(mask, T, start, ids.device)
-    x = self.run(self.enter(ids, positions), mask=mask, positions=positions, cache=cache)  # (B, T, D)
+    x = self.enter(ids, positions)  # (B, T, D)
+    x = self.run(x, mask=mask, positions=positions, cache=cache)
     if cache is not None:
         cache.length += T
     return x
@@ -145,14 +149,21 @@ def hidden(self, ids, mask=None, positions=None, cache=None):
 GPT.hidden = hidden
 
 
+def forward(self, ids, mask=None, positions=None, cache=None):
+    """Logits (B, T, V) for ids (B, T), or states where there is no head; see `hidden`."""
+    states = self.hidden(ids, mask, positions, cache)
+    return self.head(states) if self.head else states
+
+
 def new_cache(self, batch, n_slots):
     """An empty cache for `batch` sequences of up to `n_slots` tokens."""
-    _, key, _ = self.blocks[0].attention.project(self.tokens.weight[None, :1])  # (1, H, 1, K)
+    one = self.tokens.weight[None, :1]  # any state: a layer shows us the shape of its keys
+    _, key, _ = self.blocks[0].attention.project(one)  # (1, H, 1, K)
     shape = (batch, key.size(1), n_slots, key.size(3))
     return KVCache(len(self.blocks), *shape, key.dtype, key.device)
 
 
-GPT.new_cache = new_cache
+GPT.forward, GPT.new_cache = forward, new_cache
 
 
 GPT.model_type = "gpt2"
