@@ -25,10 +25,6 @@ from wrong_answers import wrong_answers  # noqa: E402
 SOURCES = sorted((pages.ROOT / "solutions").glob("hw*.ipynb"))
 NUMBERS = ("01", "02", "03", "04", "06", "07", "09", "14")
 POINTS, MINUTES = {f"hw{number}": 20 for number in NUMBERS}, (90, 160)
-POINTS, MINUTES = (
-    {"hw01": 20, "hw02": 20, "hw03": 20, "hw04": 20, "hw06": 20, "hw07": 20, "hw14": 20},
-    (90, 160),
-)
 FLOOR = 4  # wrong answers that each exercise has at least
 
 
