@@ -150,7 +150,7 @@ def test_a_small_training_step_learns_alike(monkeypatch):
 
 def test_every_family_that_transformers_has_is_measured():
     missing = {name for name, family in zoo.FAMILIES.items() if zoo.says(family, "classes")}
-    missing -= bench_families.TASKS.keys() | {"hubert"}  # hears sound: it has no part in this
+    missing -= bench_families.TASKS.keys()
     assert not missing and bench_families.names(bench.FULL) == list(bench_families.TASKS)
 
 

@@ -1,6 +1,7 @@
 """The benchmark's part "families": each family of the zoo beside transformers' class of the same family.
 
-Two works: a training step on the family's own task, and the states of many sentences. Run by `utils.bench`.
+Two works: a training step on the family's own task, and the states of many sentences, or of many waves where a family
+hears. Run by `utils.bench`.
 """
 
 import statistics
@@ -19,6 +20,7 @@ SIDES = (REFERENCE, "ours, float32", "ours, bf16")
 ALLOWED = {"train": 1e-2, "encode": 0.1}  # how far bf16 may be from float32, as a share; float32: 1e-4
 FIRST = 7  # the tokens before it are special
 N_TOKENS = 128  # the longest text that all families read
+FRAME = 320  # samples of a wave that become one frame, as it is cut for all published ears
 
 
 # ---- the same task for both: ours is the objective that `fit` takes, theirs gets the same draws as arguments
@@ -87,6 +89,26 @@ def noise(ids, generator):
     return {"input_ids": source, "attention_mask": mask.long(), "labels": ids}
 
 
+def letters(batch, n_frames):
+    """Letters for each wave, (B, a third of its frames): what was said in it."""
+    return torch.randint(1, 32, (batch, n_frames // 3), generator=torch.Generator().manual_seed(1))
+
+
+def heard(model, batch, generator):
+    """Letters that may stand in any frame, as long as they come in order (Graves et al. 2006)."""
+    (waves,) = batch
+    logits = model(waves.to(model.head.weight.dtype)).float().log_softmax(-1)
+    B, T, _ = logits.shape
+    said = letters(B, T)
+    lengths = torch.full((B,), T), torch.full((B,), said.size(1))
+    return F.ctc_loss(logits.transpose(0, 1), said, *lengths, reduction="sum")
+
+
+def spoken(waves, generator):
+    """The same for transformers, which counts the frames by itself."""
+    return {"input_values": waves, "labels": letters(len(waves), waves.size(1) // FRAME)}
+
+
 NEXT = "following", following
 TASKS = {  # family: its head, our objective, theirs
     "bert": (
@@ -106,25 +128,40 @@ TASKS = {  # family: its head, our objective, theirs
     **{name: ("language", *NEXT) for name in ("gpt2", "llama", "gemma2", "olmo2", "llama4_text")},
     "t5": ("language", "spans", spans),
     "bart": ("language", "noise", noise),
+    "hubert": ("letters", heard, spoken),
 }
 TASKS = {family: task for family, task in TASKS.items() if family in zoo.FAMILIES}
+
+
+def shape(sizes, family):
+    """The zoo's shape; an ear gets one of its width, with a norm in each layer, so that padding is not heard."""
+    if family != "hubert":
+        return sizes["shape"]
+    zoo_shape = {"n_layers": 4, "n_heads": 5, "d_model": 160, "d_ff": 640} | sizes["shape"]
+    ear = {"widths": (160,) * 7, "wave_norm": "layer", "norm_first": True}
+    return (
+        zoo_shape | ear | {"place_groups": 10}
+    )  # below 16 channels a group, torch 2.13's bf16 answer is wrong
 
 
 def new_model(sizes, family):
     """The family in the zoo's shape, its weights random but in every process the same."""
     torch.manual_seed(0)
     made = zoo.FAMILIES[family]
-    return made(made.make_config(**sizes["shape"]), head=TASKS[family][0])
+    return made(made.make_config(**shape(sizes, family)), head=TASKS[family][0])
 
 
 def new_twin(sizes, family):
     """transformers' model with the same weights, which drops nothing and keeps nothing for later calls."""
     twin = zoo.to_transformers(new_model(sizes, family))
-    for setting in ("use_cache", "use_mems_train", "use_mems_eval"):
+    for setting in ("use_cache", "use_mems_train", "use_mems_eval", "apply_spec_augment"):
         setattr(twin.config, setting, False)
+    twin.config.layerdrop = 0.0
     for part in twin.modules():
         if isinstance(part, torch.nn.Dropout):  # ALBERT's has one that no setting of ours names
             part.p = 0.0
+        if isinstance(getattr(part, "dropout", None), float):  # HuBERT's attention
+            part.dropout = 0.0
     return twin
 
 
@@ -140,18 +177,37 @@ def sentences():
     return [found.ids for found in tokenizer.encode_batch(texts)]
 
 
-def running_text(sizes):
-    """The news as rows without gaps, ids (B, T)."""
-    shape = sizes["batch"], sizes["length"]
+@cache
+def sounds(n):
+    """n waves of half a second to two, some samples behind the last frame: noise, as only lengths matter."""
+    draw = {"generator": torch.Generator().manual_seed(0)}
+    lengths = torch.randint(25, 100, (n,), **draw) * FRAME + FRAME // 4
+    return [torch.randn(length, **draw).tolist() for length in lengths]
+
+
+def running_input(sizes, family):
+    """The news as rows without gaps, ids (B, T); for an ear waves of T frames."""
+    B, T = sizes["batch"], sizes["length"]
+    if family == "hubert":
+        return torch.randn(B, T * FRAME + FRAME // 4, generator=torch.Generator().manual_seed(0))
     ids = [i for sentence in sentences() for i in sentence]
-    return torch.tensor(ids[: shape[0] * shape[1]]).view(shape)
+    return torch.tensor(ids[: B * T]).view(B, T)
+
+
+def rows_of(sizes, family):
+    """What is encoded, as lists: sentences of at most N_TOKENS tokens, or waves; and how many states each gets."""
+    if family == "hubert":
+        rows = sounds(sizes["sentences"])
+        return rows, [len(row) // FRAME for row in rows]
+    rows = [row[:N_TOKENS] for row in sentences()[: sizes["sentences"]]]
+    return rows, [len(row) for row in rows]
 
 
 def training_step(sizes, family, side):
     """A function that takes one training step and returns its loss, as a list."""
     _, objective, reference = TASKS[family]
     objective = objectives.OBJECTIVES.get(objective, objective)
-    batch, draw = (running_text(sizes),), lambda: torch.Generator().manual_seed(0)
+    batch, draw = (running_input(sizes, family),), lambda: torch.Generator().manual_seed(0)
     if side == REFERENCE:
         twin, given = new_twin(sizes, family).train(), reference(*batch, draw())
         step = bench.plain_step(twin, lambda: twin(**given).loss)
@@ -160,12 +216,13 @@ def training_step(sizes, family, side):
     if side == "ours, float32":
         step = bench.plain_step(model, lambda: objective(model, batch, draw()))
         return lambda: [step()]
-    mixed, optimizers = train.MixedPrecision(model), train.make_optimizers(model)
-    return lambda: [train.train_step(mixed, optimizers, batch, rate=1e-4, objective=objective)]
+    mixed, adamw = train.MixedPrecision(model), [torch.optim.AdamW(model.parameters(), fused=True)]
+    return lambda: [train.train_step(mixed, adamw, batch, rate=1e-4, objective=objective)]
 
 
 def our_states(model, ids, mask):
-    """States (B, T, D) of ids (B, T); of an encoder-decoder those of the encoder."""
+    """States (B, T, D) of ids (B, T) or of waves; of an encoder-decoder those of the encoder."""
+    ids = ids.to(next(model.parameters()).dtype) if ids.is_floating_point() else ids
     return model.encode(ids, mask)[0] if hasattr(model, "encode") else model.hidden(ids, mask)
 
 
@@ -178,8 +235,8 @@ def reference_states(twin, ids, mask):
 
 def encoding(sizes, family, side):
     """A function that returns the states (T, D) of each sentence, in the order given."""
-    rows = [row[:N_TOKENS] for row in sentences()[: sizes["sentences"]]]
-    lengths, numbers = [len(row) for row in rows], range(len(rows))
+    rows, lengths = rows_of(sizes, family)
+    numbers = range(len(rows))
     if side == REFERENCE:
         model, states = new_twin(sizes, family), reference_states
         batches = [numbers[first : first + 32] for first in numbers[::32]]
@@ -263,13 +320,18 @@ def names(sizes):
     return sizes["families"]["names"] or list(TASKS)
 
 
-def ratios_table(found, options, what, families, n_tokens):
+def n_states(sizes, what, family):
+    """How many tokens (or frames) one round of a work has."""
+    return sizes["batch"] * sizes["length"] if what == "train" else sum(rows_of(sizes, family)[1])
+
+
+def ratios_table(found, options, what, sizes):
     """One row for each family, then the lowest and the median of the column, then the goals."""
     rows, middles = [], {side: [] for side in SIDES[1:]}
-    for family in families:
+    for family in names(sizes):
         answers = found[f"{what} {family}"]
         theirs = bench.times(answers[REFERENCE], options.clock)
-        row = [family, f"{n_tokens / statistics.median(theirs):,.0f}"]
+        row = [family, f"{n_states(sizes, what, family) / statistics.median(theirs):,.0f}"]
         for side in SIDES[1:]:
             each = bench.ratio(bench.times(answers[side], options.clock), theirs)
             middles[side].append(each[0])
@@ -284,25 +346,26 @@ def ratios_table(found, options, what, families, n_tokens):
 
 def report(found, options, sizes):
     """Both tables."""
-    here, families = sizes["families"], names(sizes)
-    rows = [row[:N_TOKENS] for row in sentences()[: here["sentences"]]]
-    n_trained, n_encoded = here["batch"] * here["length"], sum(map(len, rows))
+    here = sizes["families"]
+    lengths = rows_of(here, "bert")[1]
     return f"""## Families
 
 Every family in the zoo's shape beside transformers' class of the same family: same weights, same text, same task.
 transformers computes in float32, with sdpa where the family has it, without dropout and cache. Ours is given in float32
 and in bf16. Freed memory is kept (glibc) on all sides, as in the second table of training steps.
 
-A training step on the family's own task, batch {here["batch"]} × {here["length"]} tokens. Float32 is fused AdamW on
-both sides; bf16 is what `fit` does: float32 weights, Muon + AdamW. Encoders that fill holes ask their head about the
-holes alone, transformers' classes ask it everywhere. ELECTRA is its discriminator; DistilBERT fills holes without a
-teacher. The first losses are equal in float32, or the benchmark stops.
+A training step on the family's own task, batch {here["batch"]} × {here["length"]} tokens. Fused AdamW on all sides; in
+bf16 the weights that learn stay float32, as in `fit` (which takes Muon for the matrices besides). Encoders that fill
+holes ask their head about the holes alone, transformers' classes ask it everywhere. ELECTRA is its discriminator;
+DistilBERT fills holes without a teacher; HuBERT, whose tokens are frames of 20 ms of a wave, writes letters (CTC). The
+first losses are equal in float32, or the benchmark stops.
 
-{ratios_table(found, options, "train", families, n_trained)}
+{ratios_table(found, options, "train", here)}
 
-The states of {len(rows)} sentences of the news, {n_encoded / len(rows):.0f} tokens long in the mean, without gradients;
-of encoder-decoders the encoder's. Ours are sorted by length, in batches of at most 2,048 tokens with their padding;
-transformers gets 32 at a time in the order given. The states are equal in float32, or the benchmark stops.
+The states of {len(lengths)} sentences of the news, {sum(lengths) / len(lengths):.0f} tokens long in the mean, without
+gradients; of encoder-decoders the encoder's; for HuBERT as many waves of half a second to two. Ours are sorted by
+length, in batches of at most 2,048 tokens with their padding; transformers gets 32 at a time in the order given. The
+states are equal in float32, or the benchmark stops.
 
-{ratios_table(found, options, "encode", families, n_encoded)}
+{ratios_table(found, options, "encode", here)}
 """

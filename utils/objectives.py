@@ -68,17 +68,24 @@ def permuted(model, batch, generator):
     return bert_family.permutation_loss(model, *batch, generator)
 
 
+def written(model, source, target, mask=None):
+    """The loss of what an encoder-decoder writes, its logits never held all at once; targets below 0 do not count."""
+    states = (
+        model.hidden(source, t5_and_bart.shift_right(target, model.config.start), mask) * model.head.scale
+    )
+    return ChunkedCrossEntropy.apply(states.flatten(0, 1), model.head.weight, target.flatten(), 512)
+
+
 def spans(model, batch, generator):
     """T5: what stood in the holes (Raffel et al. 2020, section 3.1.4)."""
-    return t5_and_bart.seq2seq_loss(model, *t5_and_bart.corrupt_spans(*batch, generator))
+    return written(model, *t5_and_bart.corrupt_spans(*batch, generator))
 
 
 def noise(model, batch, generator):
-    """BART: the text before the noise (Lewis et al. 2020, section 2.2); its logits are never held all at once."""
+    """BART: the text before the noise (Lewis et al. 2020, section 2.2)."""
     (ids,) = batch
     source, mask = t5_and_bart.denoise(ids, generator, stops())
-    states = model.hidden(source, t5_and_bart.shift_right(ids, model.config.start), mask)
-    return ChunkedCrossEntropy.apply(states.flatten(0, 1), model.head.weight, ids.flatten(), 512)
+    return written(model, source, ids, mask)
 
 
 class Pupil(nn.Module):
