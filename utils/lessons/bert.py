@@ -18,8 +18,8 @@ def mask_tokens(ids, generator, vocab_size, mask_id, rate=0.15, first=7, hide=0.
     """Choose about `rate` of the tokens to be asked for, and hide most of them.
 
     ids: (B, T); those below `first` are special and never chosen
-    Returns inputs (B, T): of the chosen, a share `hide` is the mask, `swap` any token, the rest as it was;
-    and targets (B, T): what was there at the chosen places, -1 elsewhere.
+    Returns inputs (B, T): of the chosen, a share `hide` is the mask, `swap` any token, the
+    rest as it was; and targets (B, T): what was there at the chosen places, -1 elsewhere.
     Source: Devlin et al. 2019, section 3.1.
     """
     draw = {"generator": generator, "device": ids.device}
@@ -32,11 +32,12 @@ def mask_tokens(ids, generator, vocab_size, mask_id, rate=0.15, first=7, hide=0.
 
 
 def next_sentence_pairs(rows, generator, sep=4, cls=5):
-    """Cut pieces of running text in two; leave half of the pairs as they are, give the others a stranger.
+    """Cut pieces of running text in two; half of the first parts keep their own second part.
 
     rows: (B, n) token ids, pieces of different texts, B > 1
-    Returns ids (B, n + 3), [CLS] A [SEP] B [SEP]; segments (B, n + 3), 0 up to the first [SEP], then 1;
-    and is_next (B,), True where B does follow A. Source: Devlin et al. 2019, section 3.1.
+    Returns ids (B, n + 3), [CLS] A [SEP] B [SEP]; segments (B, n + 3), 0 up to the first
+    [SEP], then 1; and is_next (B,), True where B does follow A.
+    Source: Devlin et al. 2019, section 3.1.
     """
     B, n = rows.shape
     draw = {"generator": generator, "device": rows.device}
@@ -81,12 +82,13 @@ class BertBlock(Block):
 
 
 class BertInputs(nn.Module):
-    """Token, position and segment embeddings, added and normed (Devlin et al. 2019, figure 2)."""
+    """Token, position and segment embeddings, their sum normed (Devlin et al. 2019)."""
 
     def __init__(self, config):
         super().__init__()
         D = self.size(config)
-        self.tokens, self.positions = nn.Embedding(config.vocab_size, D), nn.Embedding(config.n_positions, D)
+        self.tokens = nn.Embedding(config.vocab_size, D)
+        self.positions = nn.Embedding(config.n_positions, D)
         if config.n_segments:
             self.segments = nn.Embedding(config.n_segments, D)
         self.norm = nn.LayerNorm(D, eps=config.norm_eps)
@@ -107,14 +109,15 @@ class BertInputs(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """States (B, T, D) → logits (B, T, V): dense, GELU, norm, then the embedding table read backwards."""
+    """States (B, T, D) → logits (B, T, V): dense, GELU, norm, embeddings backwards."""
 
     bend = staticmethod(F.gelu)
 
     def __init__(self, config, tokens):
         super().__init__()
-        E = tokens.weight.size(1)
-        self.dense, self.norm = nn.Linear(config.d_model, E), nn.LayerNorm(E, eps=config.norm_eps)
+        width = tokens.weight.size(1)  # D, unless a descendant's table is narrower
+        self.dense = nn.Linear(config.d_model, width)
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.weight = tokens.weight
 
@@ -133,13 +136,23 @@ class Pooler(nn.Module):
         return self.dense(states[:, 0]).tanh()
 
 
-class BERT(Stack):
-    """BERT: an encoder that fills blanks and judges pairs. Source: Devlin et al. 2019, section 3.
+def initialise(model, std=0.02):
+    """BERT's start: every matrix and table normal(0, std), every bias 0, every norm 1."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() >= 2:
+            nn.init.normal_(parameter, std=std)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
 
-    head: None for the bare encoder with its pooler, "masked" to fill blanks, "pretraining" for both tasks
+
+class BERT(Stack):
+    """BERT: an encoder that fills blanks and judges pairs (Devlin et al. 2019, section 3).
+
+    head: None (bare, with its pooler), "masked" (to fill blanks), "pretraining" (both tasks)
     """
 
-    make_block, make_embeddings, make_masked, make_pooler = BertBlock, BertInputs, MaskedHead, Pooler
+    make_block, make_embeddings = BertBlock, BertInputs
+    make_masked, make_pooler = MaskedHead, Pooler
 
     def __init__(self, config, head=None):
         super().__init__(config)
@@ -170,17 +183,12 @@ class BERT(Stack):
         return self.head(states) if self.head else states
 
 
-def initialise(model, std=0.02):
-    """BERT's start: every matrix and table normal(0, std), every bias 0, every norm 1."""
-    for name, parameter in model.named_parameters():
-        if parameter.dim() >= 2:
-            nn.init.normal_(parameter, std=std)
-        elif name.endswith("bias"):
-            nn.init.zeros_(parameter)
-
-
 BERT.model_type, BERT.make_config = "bert", BertConfig
-BERT.published_classes = {None: "BertModel", "masked": "BertForMaskedLM", "pretraining": "BertForPreTraining"}
+BERT.published_classes = {
+    None: "BertModel",
+    "masked": "BertForMaskedLM",
+    "pretraining": "BertForPreTraining",
+}
 BERT.published_config = {
     "vocab_size": "vocab_size",
     "max_position_embeddings": "n_positions",
@@ -225,7 +233,7 @@ BERT.published_names = {
 
 @torch.no_grad()
 def layers(model, ids, mask=None):
-    """The states (L + 1, B, T, D) of a BERT: what goes in, and what each of its L blocks makes of it."""
+    """The states (L + 1, B, T, D) of a BERT: what goes in, and what each block makes of it."""
     x, looks = model.inputs(ids), None if mask is None else mask[:, None, None]
     states = [x]
     for block in model.blocks:
@@ -234,21 +242,24 @@ def layers(model, ids, mask=None):
 
 
 def filling_loss(model, states, targets):
-    """Mean cross entropy in nats of the asked tokens; states (B, T, D), targets (B, T), -1 = not asked."""
+    """Mean cross entropy of the asked tokens, in nats.
+
+    states: (B, T, D)   targets: (B, T), -1 where nothing is asked
+    """
     asked = targets >= 0
     logits = model.head(states[asked]).float()  # (asked places, V)
     return F.cross_entropy(logits, targets[asked], reduction="sum") / asked.sum().clamp(min=1)
 
 
 def masked_loss(model, inputs, targets, mask=None, **how):
-    """How badly `model` fills the blanks of inputs (B, T); `how`: what `hidden` takes besides ids and mask."""
+    """How badly `model` fills the blanks of inputs (B, T); `how`: what else `hidden` takes."""
     return filling_loss(model, model.hidden(inputs, mask, **how), targets)
 
 
 def pretraining_loss(model, inputs, segments, targets, is_next, mask=None):
     """Both tasks of a BERT with head "pretraining": the blanks plus the pairs, in nats."""
     states = model.hidden(inputs, mask, segments=segments)
-    verdicts = model.next(model.pooler(states)).float()  # (B, 2): column 0 says that B follows A
+    verdicts = model.next(model.pooler(states)).float()  # (B, 2); column 0: B follows A
     return filling_loss(model, states, targets) + F.cross_entropy(verdicts, (~is_next).long())
 
 
@@ -259,7 +270,7 @@ def special(tokenizer, name):
 
 
 def with_blanks(tokenizer, text):
-    """A text as ids (1, T) between cls and sep; each run of `_` in it, with the space before, is one mask."""
+    """A text as ids (1, T) between cls and sep; a run of `_` and the space before is a mask."""
     cls, sep, mask = (special(tokenizer, name) for name in ("cls", "sep", "mask"))
     ids = [cls]
     for n, part in enumerate(re.split(r"\s*_+", text)):
@@ -268,7 +279,7 @@ def with_blanks(tokenizer, text):
 
 
 def vectors_of(model, tokenizer, sentence, word):
-    """What each layer makes of `word` in `sentence`, (L + 1, D); the mean, where it is cut into pieces."""
+    """What each layer makes of `word` in `sentence`, (L + 1, D); the mean of its pieces."""
     at = re.search(rf"\b{word}\b", sentence, re.IGNORECASE)
     text = tokenizer.encode(sentence, add_special_tokens=False)
     places = [i for i, (a, b) in enumerate(text.offsets, 1) if a < at.end() and b > at.start()]
