@@ -2,11 +2,14 @@
 
 import ast
 import http.server
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import types
+import wave
 from pathlib import Path
 
 import nbformat
@@ -17,7 +20,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from test_zoo import Hub
 
-from utils import zoo
+from utils import course, data, zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -78,11 +81,14 @@ def test_sound_beyond_the_mask_changes_nothing_within(theirs, tmp_path):
 
 PAGE = nbformat.read(ROOT / "notebooks" / "15_beyond_text.ipynb", 4)
 ASKS = """
-import tempfile
-import torch, transformers
-from torch.nn import functional as F
-from utils import course, zoo
-spoken = torch.randn(8000)
+import sys
+from test_beyond_text import definitions
+from utils.lessons import beyond_text
+
+globals().update(vars(definitions()), HuBERT=beyond_text.HuBERT)
+data.DIGITS = sys.argv[1]
+runs, spoken = [(HuBERT(SMALL), None)], torch.randn(8000)
+from utils import course
 """
 
 
@@ -92,35 +98,99 @@ def cells(tag):
 
 
 class Shelf(Hub):
-    """A hub with one model that has no other files than its config and its weights."""
+    """A hub with one model that has no other files than its config and its weights; and it has spoken digits."""
 
     name = "facebook/hubert-base-ls960"
+    digits = b""
+
+    def answer(self, body=True):
+        if self.path == "/digits.tar.gz":
+            return super().send(200, self.digits, "application/gzip", body)
+        super().answer(body)
 
     def send(self, status, data, kind, body, more=()):
         super().send(status, data, kind, body, more and {"X-Error-Code": "EntryNotFound"})
 
 
-def test_the_hub_cell_opens_what_the_hub_has(tmp_path):
+def digits_file(people, takes=1, channels=1):
+    """An archive as the digits come: WAV files of noises of many lengths, and something else beside them."""
+    rng, archive = np.random.default_rng(0), io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as files:
+        for name in (f"recordings/{d}_{p}_{t}.wav" for d in range(10) for p in people for t in range(takes)):
+            content = io.BytesIO()
+            with wave.open(content, "wb") as sound:
+                sound.setparams((channels, 2, 8000, 0, "NONE", ""))
+                sound.writeframes(
+                    rng.integers(-9000, 9000, (rng.integers(1500, 9000), channels), "<i2").tobytes()
+                )
+            entry = tarfile.TarInfo(f"free-spoken-digit-dataset-1.0.9/{name}")
+            entry.size = content.tell()
+            content.seek(0)
+            files.addfile(entry, content)
+        files.addfile(tarfile.TarInfo("free-spoken-digit-dataset-1.0.9/README.md"), io.BytesIO())
+    return archive.getvalue()
+
+
+@pytest.fixture
+def digits_at(tmp_path, monkeypatch):
+    """Says what the digits' address holds; and the course writes to an empty folder."""
+    monkeypatch.setattr(course, "state", lambda: tmp_path / "state")
+    monkeypatch.setattr(data, "DIGITS", (tmp_path / "digits.tar.gz").as_uri())
+    return (tmp_path / "digits.tar.gz").write_bytes
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_spoken_digits_are_fetched_once_and_read(digits_at, channels):
+    digits_at(digits_file(["ann", "bob_2"], takes=2, channels=channels))
+    said = data.spoken_digits(takes=range(1))
+    assert sorted((digit, who) for digit, who, _ in said) == [
+        (d, w) for d in range(10) for w in ("ann", "bob_2")
+    ]
+    assert all(x.ndim == 1 and x.dtype == np.float32 and 0.1 < abs(x).max() <= 1 for _, _, x in said)
+    digits_at(b"gone")
+    assert len(data.spoken_digits()) == 40
+
+
+def test_spoken_digits_that_are_missing_or_damaged_get_a_sentence(digits_at, tmp_path):
+    with pytest.raises(data.DataError, match="could not be fetched"):
+        data.spoken_digits()
+    digits_at(digits_file(["ann"])[:2000])
+    with pytest.raises(data.DataError, match="run the cell again"):
+        data.spoken_digits()
+    digits_at(digits_file(["ann"]))
+    assert len(data.spoken_digits()) == 10
+
+
+def test_the_hub_cells_open_what_the_hub_has(tmp_path):
     """The published model is narrower here; its form, its names and its file are those of the base model."""
     torch.manual_seed(0)
     ear = {"conv_dim": [8] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2]}
     narrow = transformers.HubertConfig(**SMALL | ear)
     transformers.HubertModel(narrow).save_pretrained(tmp_path / "model")
     server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("S", (Shelf,), {"folder": tmp_path / "model"})
+        ("127.0.0.1", 0),
+        type("S", (Shelf,), {"folder": tmp_path / "model", "digits": digits_file(["ann", "bob", "cy"])}),
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    place = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "cache")}
+    address = f"http://127.0.0.1:{server.server_port}"
+    place = {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(tmp_path / "cache"),
+        "COURSE_STATE": str(tmp_path / "state"),
+    }
+    place["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     settings = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "COURSE_ONLINE"))} | place
     try:
-        (cell,) = cells("hub")
-        command = [sys.executable, "-W", "ignore", "-c", ASKS + cell]
-        done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=120)
+        code = "\n".join([ASKS, *cells("hub")])
+        command = [sys.executable, "-W", "ignore", "-c", code, f"{address}/digits.tar.gz"]
+        done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=240)
     finally:
         server.shutdown()
         server.server_close()
-    assert "parameters, apart by" in done.stdout, done.stderr[-2000:]
-    assert float(done.stdout.split()[-1]) < 1e-5
+    assert done.returncode == 0, done.stderr[-2000:]
+    parity, *ears = done.stdout.splitlines()
+    assert "parameters, apart by" in parity and float(parity.split()[-1]) < 1e-5
+    assert len(ears) == 3 and all(line.endswith("of 30 digits of unheard people") for line in ears)
 
 
 def definitions():

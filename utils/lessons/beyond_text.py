@@ -59,10 +59,7 @@ class WaveLayer(nn.Module):
 
 
 class WaveInputs(nn.Module):
-    """A wave (B, N) becomes frames (B, T, D): convolutions, a norm, a matrix.
-
-    Source: Baevski et al. 2020, section 2.
-    """
+    """A wave (B, N) becomes frames (B, T, D), as in Baevski et al. 2020, section 2."""
 
     def __init__(self, config):
         super().__init__()
@@ -179,8 +176,6 @@ HuBERT.published_config = {
     "do_stable_layer_norm": "norm_first",
     "mask_time_prob": "hides",
 }
-
-
 HuBERT.published_optional = {"feat_proj_layer_norm", "mask_time_prob", "layer_norm_eps"}
 HuBERT.published_settings = {
     "hidden_act": "gelu",
