@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.modules import Pooling
 from test_zoo import ROOT, Hub
 
-from utils import data, objectives, pretrain, zoo
+from utils import cards, data, objectives, pretrain, zoo
 from utils.lessons.bert import BERT, BertConfig
 from utils.lessons.sentence_embeddings import (
     POOLS,
@@ -293,6 +293,51 @@ def test_pairs_come_from_rows_that_may_be_trained_on(corpus):
     assert pairs["gists"][0][0].endswith("three is here now.")
     assert pairs["gists"][0][1] == "instruct train is all of it."
     assert [side.split()[2] for side in pairs["neighbours"][0]] == ["one", "two"]
+
+
+def test_held_out_pairs_are_those_that_were_not_trained_on(corpus):
+    held_out = pretrain.sentence_pairs(corpus, "dev")
+    assert " train " not in str(held_out) and all(held_out.values())
+    known = {pair for rows in pretrain.sentence_pairs(corpus).values() for pair in rows}
+    assert not known & {pair for rows in held_out.values() for pair in rows}
+
+
+class ByLetter:
+    """Sentences that begin with the same letter are one and the same."""
+
+    def encode(self, sentences):
+        return torch.eye(256)[[ord(sentence[0]) for sentence in sentences]]
+
+
+def test_a_card_counts_partners_that_are_nearest(corpus):
+    kinds = dict.fromkeys(cards.SAME, [("a", "a1"), ("b", "b1"), ("c", "d1"), ("same", "same"), ("a", "a1")])
+    assert cards.partners(ByLetter(), kinds) == dict.fromkeys(cards.SAME, (3, "66.7%"))
+    assert cards.partners(ByLetter(), kinds, n=1)["gists"] == (1, "100.0%")
+
+
+def test_shared_words_are_counted():
+    table = cards.SharedWords().encode(["The dog, the cat.", "the DOG", "rain"])
+    assert table.sum(1).tolist() == [3, 2, 1]
+    assert (table[0] @ table[1], table[0] @ table[2]) == (2, 0)
+
+
+def test_the_correlation_is_of_held_out_pairs_of_one_source(tmp_path):
+    rows = [
+        {"sentence1": a, "sentence2": b, "score": score, "source": source, "split": split}
+        for a, b, score, source, split in [
+            ("ax", "ay", 5, "images", "dev"),
+            ("bx", "cy", 1, "images", "dev"),
+            ("dx", "dy", 4, "images", "dev"),
+            ("ax", "ay", 0, "headlines", "dev"),
+            ("bx", "cy", 2, "headlines", "dev"),
+            ("ax", "ay", 0, "images", "train"),
+        ]
+    ]
+    with lzma.open(tmp_path / "sts-open.jsonl.xz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(map(json.dumps, rows)))
+    assert pretrain.sts_correlation(ByLetter(), tmp_path, "images") == pytest.approx(0.866, abs=1e-3)
+    assert pretrain.sts_correlation(ByLetter(), tmp_path, "headlines") == pytest.approx(-1)
+    assert pretrain.sts_correlation(ByLetter(), tmp_path) == pytest.approx(0.2887, abs=1e-3)
 
 
 def test_batches_hold_one_kind_and_its_loss_is_the_lesson_s(corpus, tiny):

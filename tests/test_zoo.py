@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,14 +37,17 @@ def test_members_load_and_are_equal_to_transformers(name):
     ids = torch.tensor([[1, *tokenizer.encode("Once upon a time there was a dog.").ids]])
     with torch.no_grad():
         logits = model(ids)
-    assert logits.shape == (1, ids.size(1), tokenizer.get_vocab_size()) and not model.training
-    if isinstance(model, GPT):
-        from transformers import AutoModelForCausalLM
+    width = model.config.d_model if name == "sbert" else tokenizer.get_vocab_size()  # bare, or with a head
+    assert logits.shape == (1, ids.size(1), width) and not model.training
+    if isinstance(model, GPT) or name == "sbert":
+        import transformers
 
-        theirs = AutoModelForCausalLM.from_pretrained(zoo.FOLDER / name, dtype=torch.float64).eval()
+        opener = transformers.AutoModel if name == "sbert" else transformers.AutoModelForCausalLM
+        theirs = opener.from_pretrained(zoo.FOLDER / name, dtype=torch.float64).eval()
         with torch.no_grad():  # in float64, where rounding cannot hide a difference nor make one
-            torch.testing.assert_close(model.double()(ids), theirs(ids).logits, atol=1e-9, rtol=1e-9)
-            torch.testing.assert_close(logits.double(), theirs(ids).logits, atol=1e-4, rtol=1e-4)
+            wanted = theirs(ids)[0]
+            torch.testing.assert_close(model.double()(ids), wanted, atol=1e-9, rtol=1e-9)
+            torch.testing.assert_close(logits.double(), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_minilm_is_complete_and_damaged_weights_are_noticed(monkeypatch):
@@ -78,9 +82,19 @@ def test_every_member_has_a_card_that_names_the_origin_of_its_text():
     for name in zoo.members():
         card = (zoo.FOLDER / name / "card.md").read_text(encoding="utf-8")
         assert "Built with Llama" in card and (
-            "bits per byte" in card or "One token of 128" in card or name == "electra"
+            "bits per byte" in card or "One token of 128" in card or name in ("electra", "sbert")
         )
         assert card.count("*top-p 0.9:*") in (0, 5)
+
+
+def test_sentence_bert_s_card_tells_what_its_log_tells():
+    card = (zoo.FOLDER / "sbert" / "card.md").read_text(encoding="utf-8")
+    run = json.loads((zoo.FOLDER / "sbert" / "log.json").read_text(encoding="utf-8"))
+    curve = {entry["step"]: entry["sts-open"] for entry in run["log"] if "sts-open" in entry}
+    assert f"{run['pairs']:,} pairs" in card and f"{curve[run['steps']]}, {run['stored']['sts-open']}" in card
+    assert all(f"| {step} |" in card and f"| {score} |" in card for step, score in curve.items())
+    rows = re.findall(r"^\| (shared words|bert|sbert|MiniLM \(published\)) \| 0\.(\d+)", card, re.M)
+    assert len(rows) == 4 and f"sbert | {run['stored']['sts-open']:.3f} |" in card
 
 
 def test_published_names_go_there_and_back(folder):

@@ -1,6 +1,8 @@
 """What a member of the zoo can do, measured on held-out text and written down beside it as card.md."""
 
 import json
+import re
+import zlib
 
 import numpy as np
 import torch
@@ -159,6 +161,7 @@ OWN_TASK = {
     "spans": "the tokens in the holes, nats",
     "noise": "the text before the noise, nats",
     "imitation": "5 × the teacher's guesses + 2 × blanks + the angle between states",
+    "pairs": "which of 128 second sentences belongs to mine, cosines × 20, both ways, nats",
 }
 
 
@@ -216,13 +219,100 @@ def write_relative(name, corpus):
         "One run, one seed; far smaller and far less trained than the published model of its family. It knows simple "
         "English and little of the world. Not for any use but learning.",
     ]
+    put(folder, parts)
+
+
+def put(folder, parts):
+    """Write a card's paragraphs and tables into the folder of its member."""
     with atomic(folder / "card.md") as path:
         path.write_text("\n\n".join(map(str.strip, parts)) + "\n", encoding="utf-8")
     print(f"{folder / 'card.md'} is written.")
 
 
+SAME = ("paraphrases", "splits", "gists", "neighbours")  # kinds of pairs of which some were held out
+
+
+@torch.no_grad()
+def partners(encoder, kinds, n=500):
+    """{kind: (how many, share)} of pairs: how often the partner is the nearest of all second sentences."""
+    found = {}
+    for kind in SAME:
+        kept = [pair for pair in dict.fromkeys(kinds[kind]) if pair[0] != pair[1]]
+        first, second = zip(*kept[:: max(1, len(kept) // n)][:n], strict=True)
+        cosines = torch.nn.functional.normalize(encoder.encode(first), dim=-1)
+        cosines = cosines @ torch.nn.functional.normalize(encoder.encode(second), dim=-1).T
+        nearest = (cosines.argmax(1) == torch.arange(len(cosines))).double().mean().item()
+        found[kind] = len(cosines), f"{nearest:.1%}"
+    return found
+
+
+class SharedWords:
+    """Counts words and knows nothing: what an encoder has to beat. The cosine of two such vectors is their overlap."""
+
+    def encode(self, sentences):
+        """1 for each of 65,536 hashed words that is there: (n, 65536)."""
+        table = torch.zeros(len(sentences), 2**16)
+        for row, sentence in zip(table, sentences, strict=True):
+            row[[zlib.crc32(word.encode()) % 2**16 for word in re.findall(r"\w+", sentence.lower())]] = 1
+        return table
+
+
+def write_sentences(name, corpus):
+    """Measure the member that was trained on pairs of sentences, beside its parent, and write its card."""
+    recipe, folder = pretrain.RECIPES[name], zoo.FOLDER / name
+    run = json.loads((folder / "log.json").read_text(encoding="utf-8"))
+    curve = [(e["step"], e["loss"], e["sts-open"]) for e in run["log"] if "sts-open" in e]
+    encoders = {"shared words": SharedWords()}
+    encoders |= {member: zoo.sentence_encoder(member) for member in (recipe.parent, name)}
+    encoders["MiniLM (published)"] = zoo.sentence_encoder("minilm")
+    model = encoders[name].model
+    sources = ("", "images", "headlines", "postediting")
+    scored = [
+        (who, *(f"{pretrain.sts_correlation(encoder, corpus, source):.3f}" for source in sources))
+        for who, encoder in encoders.items()
+    ]
+    held_out = pretrain.sentence_pairs(corpus, "dev")
+    found = {who: partners(encoder, held_out) for who, encoder in encoders.items()}
+    sizes = [f"{kind} ({n})" for kind, (n, _) in found[name].items()]
+    shares = ", ".join(f"{kind} {share}" for kind, share in pretrain.PAIRS.items())
+    n_parameters = sum(p.numel() for p in model.parameters())
+    parts = [
+        f"# {name}",
+        f"A {type(model).__name__} of {n_parameters:,} parameters that makes a vector of a sentence: the mean of its "
+        f"states. Made by `python -m utils.zoo train {name}`. Part of its training text was written by Llama 3.1 "
+        "(Built with Llama) and other models; see the zoo's README.",
+        "## How it was made",
+        f"- Shape: `{model.config}`, every weight from `{recipe.parent}`",
+        f"- Task: {recipe.objective} ({OWN_TASK[recipe.objective]})",
+        f"- Text: {run['pairs']:,} pairs, {recipe.batch} of one kind at a step, {run['steps']:,} steps; kinds drawn "
+        f"in the ratio {shares}",
+        f"- Optimizer: Muon for inner matrices, AdamW for the rest, rate {recipe.rate:g}, warm-up and cosine; bf16 "
+        "arithmetic, float32 weights, gradients clipped at norm 1",
+        f"- Time: {run['seconds'] / 60:.0f} minutes on {run['hardware']}",
+        f"- Stored in float16. sts-open, float32 before and float16 after: {curve[-1][-1]:.4f}, "
+        f"{run['stored']['sts-open']:.4f}",
+        "## Learning curve",
+        "Training loss of one batch (high for words and for neighbours, near 0 for splits), and Spearman's "
+        "correlation with people's scores of the held-out pairs of sts-open.",
+        table(("step", "loss", "sts-open"), curve),
+        "## Held-out measures",
+        "Spearman's correlation of cosines with people's scores on the held-out pairs of sts-open, all and by source. "
+        "They were watched while it learned; other pairs of these sources, scored 4 or more, were among its pairs. The "
+        "first row counts shared words and knows no meaning: what an encoder scores above it is what it has learned.",
+        table(("encoder", "all", *sources[1:]), scored),
+        "Is the partner the nearest among all the second sentences of its kind? (In brackets: how many there are.)",
+        table(("encoder", *sizes), [(who, *(s for _, s in row.values())) for who, row in found.items()]),
+        "## Limits",
+        "One run, one seed; a tenth of MiniLM's parameters and a tiny part of its pairs. It was taught which sentences "
+        "go together, not who did what to whom, nor what *not* does. Not for any use but learning.",
+    ]
+    put(folder, parts)
+
+
 def write(name, corpus):
     """Measure the zoo's member `name` and write data/zoo/<name>/card.md."""
+    if pretrain.RECIPES[name].objective == "pairs":
+        return write_sentences(name, corpus)
     if pretrain.RECIPES[name].objective:
         for member in [name, *(["electra-generator"] if name == "electra" else [])]:
             write_relative(member, corpus)
@@ -269,9 +359,7 @@ def write(name, corpus):
         "The first result of each decoder, seed 0; ↵ is a new line, ∎ the end.",
         "\n".join(samples(model, tokenizer)),
     ]
-    with atomic(folder / "card.md") as path:
-        path.write_text("\n\n".join(map(str.strip, parts)) + "\n", encoding="utf-8")
-    print(f"{folder / 'card.md'} is written.")
+    put(folder, parts)
 
 
 def write_reference(corpus, n_texts=32, n_prompt=7, n_new=80):

@@ -435,10 +435,10 @@ def pairs(corpus, name):
 PAIRS = {"paraphrases": 4, "splits": 2, "gists": 2, "words": 3, "neighbours": 5}  # shares of the batches
 
 
-def rows_of(corpus, name):
-    """The rows of a packed file of JSON lines that may be trained on."""
+def rows_of(corpus, name, split="train"):
+    """The rows of a packed file of JSON lines that may be trained on, or those held out ("dev")."""
     with lzma.open(Path(corpus) / f"{name}.jsonl.xz", "rt", encoding="utf-8") as file:
-        return [row for row in map(json.loads, file) if row.get("split", "train") == "train"]
+        return [row for row in map(json.loads, file) if row.get("split", "train") == split]
 
 
 def sentences_of(text):
@@ -446,8 +446,8 @@ def sentences_of(text):
     return [sentence for sentence in re.split(r"(?<=[.!?])[\"']?\s+", text.strip()) if len(sentence) > 10]
 
 
-def sentence_pairs(corpus):
-    """{kind: [(sentence, sentence), …]}, two that mean the same or nearly so; no row marked `dev`.
+def sentence_pairs(corpus, split="train"):
+    """{kind: [(sentence, sentence), …]}, two that mean the same or nearly so, of one split.
 
     paraphrases  sentences with one French translation, and pairs that people scored 4 or more out of 5
     splits       a long sentence of Wikipedia and the two short ones that say the same
@@ -456,18 +456,18 @@ def sentence_pairs(corpus):
     neighbours   sentences that stand next to each other in a story: weak, but there are many
     """
     found = {kind: [] for kind in PAIRS}
-    scored = [row for row in rows_of(corpus, "sts-open") if row["score"] >= 4]
-    for row in rows_of(corpus, "paraphrase-tatoeba") + scored:
+    scored = [row for row in rows_of(corpus, "sts-open", split) if row["score"] >= 4]
+    for row in rows_of(corpus, "paraphrase-tatoeba", split) + scored:
         found["paraphrases"].append((row["sentence1"], row["sentence2"]))
-    for row in rows_of(corpus, "wikisplit"):
+    for row in rows_of(corpus, "wikisplit", split):
         found["splits"].append((as_written(row["complex"]), as_written(" ".join(row["simple"]))))
-    for row in rows_of(corpus, "instruct"):
+    for row in rows_of(corpus, "instruct", split):
         if row["source"] in ("snakes-paraphrase", "snakes-summaries") and row["input"]:
             start, gist = sentences_of(row["input"])[:3], sentences_of(row["output"])[:1]
             found["gists"].append((" ".join(start), " ".join(gist)))
-    for row in rows_of(corpus, "oewn-senses"):
+    for row in rows_of(corpus, "oewn-senses", split):
         found["words"].append((row["lemma"], row["definition"]))
-    for row in rows_of(corpus, "stories-simple"):
+    for row in rows_of(corpus, "stories-simple", split):
         pairs = list(zip(*(sentences_of(row["text"])[i:] for i in (0, 1)), strict=False))
         found["neighbours"].extend(pairs[::5])
     return {kind: [pair for pair in pairs if all(pair)] for kind, pairs in found.items()}
@@ -510,12 +510,14 @@ def train_on_pairs(name, corpus, state, steps=None):
         store(name, model, tokenizer, evaluate, log, {"steps": steps, "pairs": steps * recipe.batch})
 
 
-def sts_correlation(encoder, corpus, split="dev"):
-    """Spearman's correlation of cosines with the scores that people gave to the pairs of sts-open."""
+def sts_correlation(encoder, corpus, source=""):
+    """Spearman's correlation of cosines with the scores that people gave to the held-out pairs of sts-open.
+
+    source: only the pairs whose source ends so ("images"), else all
+    """
     from scipy.stats import spearmanr
 
-    with lzma.open(Path(corpus) / "sts-open.jsonl.xz", "rt", encoding="utf-8") as file:
-        rows = [row for row in map(json.loads, file) if row["split"] == split]
+    rows = [row for row in rows_of(corpus, "sts-open", "dev") if row["source"].endswith(source)]
     u, v = (encoder.encode([row[side] for row in rows]) for side in ("sentence1", "sentence2"))
     cosines = torch.nn.functional.cosine_similarity(u, v)
     return float(spearmanr(cosines.numpy(), [row["score"] for row in rows]).statistic)

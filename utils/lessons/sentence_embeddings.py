@@ -33,7 +33,7 @@ POOLS = {"mean": mean_pool, "max": max_pool, "cls": cls_pool}
 
 
 def pad_right(rows, pad=0):
-    """Lists of ids → ids (B, T), filled up on the right, and mask (B, T); None if nothing is padded."""
+    """Lists of ids → ids (B, T), filled up on the right, and mask (B, T), None if all is real."""
     lengths = torch.tensor([len(row) for row in rows])
     if lengths.min() == lengths.max():
         return torch.tensor(rows), None
@@ -53,7 +53,7 @@ def token_batches(lengths, budget):
         yield batch
 
 
-FRAMES = ("[CLS]", "[SEP]"), ("<cls>", "<sep>"), ("<s>", "</s>")  # before and behind a sentence
+FRAMES = ("[CLS]", "[SEP]"), ("<cls>", "<sep>"), ("<s>", "</s>")  # around a sentence
 
 
 class PooledEncoder(nn.Module):
@@ -109,7 +109,7 @@ def in_batch_loss(u, v, scale=20):
 
 
 def pair_loss(encode, one, other):
-    """The loss of a batch of pairs, in both directions; one, other: the (ids, mask) of `encode`."""
+    """The loss of pairs, in both directions; one, other: (ids, mask), what `encode` takes."""
     u, v = encode(*one), encode(*other)
     return (in_batch_loss(u, v) + in_batch_loss(v, u)) / 2
 
