@@ -192,7 +192,7 @@ def write_relative(name, corpus):
         )
     parts = [
         f"# {name}",
-        f"A {type(model).__name__} of {n_parameters:,} parameters, made by `python -m utils.zoo train {source}`. "
+        f"{type(model).__name__} with {n_parameters:,} parameters, made by `python -m utils.zoo train {source}`. "
         "Part of its training text was written by Llama 3.1 (Built with Llama) and other models; see the zoo's README.",
         "## How it was made",
         f"- Shape: `{model.config}`",
@@ -278,7 +278,7 @@ def write_sentences(name, corpus):
     n_parameters = sum(p.numel() for p in model.parameters())
     parts = [
         f"# {name}",
-        f"A {type(model).__name__} of {n_parameters:,} parameters that makes a vector of a sentence: the mean of its "
+        f"{type(model).__name__} with {n_parameters:,} parameters that makes a vector of a sentence: the mean of its "
         f"states. Made by `python -m utils.zoo train {name}`. Part of its training text was written by Llama 3.1 "
         "(Built with Llama) and other models; see the zoo's README.",
         "## How it was made",
@@ -329,7 +329,7 @@ def write(name, corpus):
     mix = ", ".join(f"{source} × {times:g}" for source, times in recipe.mix.items())
     parts = [
         f"# {name}",
-        f"A {type(model).__name__} of {n_parameters:,} parameters, made by `python -m utils.zoo train {name}`. "
+        f"{type(model).__name__} with {n_parameters:,} parameters, made by `python -m utils.zoo train {name}`. "
         "Part of its training text was written by Llama 3.1 (Built with Llama) and other models; see the zoo's README.",
         "## How it was made",
         f"- Shape: `{model.config}`",
