@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from utils import pretrain, zoo
+from utils.lessons.bert import BERT
 from utils.lessons.gpt import GPT, GPTConfig
+from utils.lessons.t5_and_bart import Seq2Seq
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = GPTConfig(vocab_size=90, n_positions=32, n_layers=2, n_heads=2, d_model=16)
@@ -35,19 +37,25 @@ def folder(tmp_path):
 def test_members_load_and_are_equal_to_transformers(name):
     model, tokenizer = zoo.load(name)
     ids = torch.tensor([[1, *tokenizer.encode("Once upon a time there was a dog.").ids]])
+    given = (ids, ids) if isinstance(model, Seq2Seq) else (ids,)
     with torch.no_grad():
-        logits = model(ids)
-    width = model.config.d_model if name == "sbert" else tokenizer.get_vocab_size()  # bare, or with a head
-    assert logits.shape == (1, ids.size(1), width) and not model.training
-    if isinstance(model, GPT) or name == "sbert":
+        answer = model(*given)
+    kind, words = getattr(model, "kind", "language"), tokenizer.get_vocab_size()
+    width = {None: [model.config.d_model], "replaced": []}.get(kind, [words])
+    assert answer.shape == (1, ids.size(1), *width) and not model.training
+    if name != "lstm":
         import transformers
 
-        opener = transformers.AutoModel if name == "sbert" else transformers.AutoModelForCausalLM
-        theirs = opener.from_pretrained(zoo.FOLDER / name, dtype=torch.float64).eval()
-        with torch.no_grad():  # in float64, where rounding cannot hide a difference nor make one
-            wanted = theirs(ids)[0]
-            torch.testing.assert_close(model.double()(ids), wanted, atol=1e-9, rtol=1e-9)
-            torch.testing.assert_close(logits.double(), wanted, atol=1e-4, rtol=1e-4)
+        settings = json.loads((zoo.FOLDER / name / "config.json").read_text(encoding="utf-8"))
+        exact = torch.float32 if name == "xlnet" else torch.float64  # where rounding hides no difference
+        opener = getattr(transformers, settings["architectures"][0])
+        theirs = opener.from_pretrained(zoo.FOLDER / name, dtype=exact).eval()
+        names = {"input_ids": ids} | ({"decoder_input_ids": ids} if len(given) == 2 else {})
+        strict = 1e-9 if type(model) in (GPT, BERT) else 1e-5  # LLaMA's angles are float32 on their side
+        with torch.no_grad():
+            wanted = theirs(**names)[0]
+            torch.testing.assert_close(model.to(exact)(*given), wanted, atol=strict, rtol=strict)
+            torch.testing.assert_close(answer.to(exact), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_minilm_is_complete_and_damaged_weights_are_noticed(monkeypatch):

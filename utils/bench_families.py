@@ -322,7 +322,8 @@ def names(sizes):
 
 def n_states(sizes, what, family):
     """How many tokens (or frames) one round of a work has."""
-    return sizes["batch"] * sizes["length"] if what == "train" else sum(rows_of(sizes, family)[1])
+    here = sizes["families"]
+    return here["batch"] * here["length"] if what == "train" else sum(rows_of(here, family)[1])
 
 
 def ratios_table(found, options, what, sizes):
@@ -360,12 +361,12 @@ holes ask their head about the holes alone, transformers' classes ask it everywh
 DistilBERT fills holes without a teacher; HuBERT, whose tokens are frames of 20 ms of a wave, writes letters (CTC). The
 first losses are equal in float32, or the benchmark stops.
 
-{ratios_table(found, options, "train", here)}
+{ratios_table(found, options, "train", sizes)}
 
 The states of {len(lengths)} sentences of the news, {sum(lengths) / len(lengths):.0f} tokens long in the mean, without
 gradients; of encoder-decoders the encoder's; for HuBERT as many waves of half a second to two. Ours are sorted by
 length, in batches of at most 2,048 tokens with their padding; transformers gets 32 at a time in the order given. The
 states are equal in float32, or the benchmark stops.
 
-{ratios_table(found, options, "encode", here)}
+{ratios_table(found, options, "encode", sizes)}
 """

@@ -17,13 +17,13 @@ def folder(tmp_path_factory):
     return lab.copy_of_the_course(tmp_path_factory.mktemp("course"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def url(folder):
     with lab.server(folder) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must be gone before other tests run theirs
 def browser():
     with lab.chromium() as opened:
         yield opened
