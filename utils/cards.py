@@ -44,10 +44,21 @@ def origin(name):
 
 def optimizer(recipe):
     """How every member learns."""
+    rest = "AdamW for the rest" + f" at {recipe.outer:g} times the rate" * (recipe.outer != 1)
     return (
-        f"- Optimizer: Muon for inner matrices, AdamW for the rest, rate {recipe.rate:g}, warm-up and cosine; bf16 "
+        f"- Optimizer: Muon for inner matrices, {rest}, rate {recipe.rate:g}, warm-up and cosine; bf16 "
         "arithmetic, float32 weights, gradients clipped at norm 1"
     )
+
+
+def growth(recipe):
+    """How a member begins with what is near."""
+    if recipe.objective == "spans":
+        lengths = ((share, objectives.PIECE * sight) for share, sight in pretrain.SIGHTS)
+        pieces = ", ".join(f"{n} tokens until {share:.0%}" for share, n in lengths if n < recipe.length)
+        return f"- Pieces: {pieces} of the steps, then whole rows; a hole's neighbours are found sooner so"
+    near = ", ".join(f"{sight} tokens to each side until {share:.0%}" for share, sight in pretrain.SIGHTS)
+    return f"- Sight: {near} of the steps, then all; learned positions find neighbours sooner so"
 
 
 def heldout(model, tokenizer, corpus):
@@ -200,7 +211,6 @@ def write_relative(name, corpus):
         if pretrain.WATCHED[0] in e
     ]
     last = dict(zip(("step", "loss", *pretrain.WATCHED), curve[-1], strict=True))
-    near = ", ".join(f"{sight} tokens to each side until {share:.0%}" for share, sight in pretrain.SIGHTS)
     if name == "electra":
         pair = ElectraPair()
         pair.discriminator.load_state_dict(model.state_dict())
@@ -221,10 +231,7 @@ def write_relative(name, corpus):
         + (f"; it learns from `{recipe.parent}`" if recipe.parent else ""),
         f"- Text: the mix of `gpt`, the first {run['tokens']:,} tokens of it, in {run['steps']:,} steps of "
         f"{recipe.batch} × {recipe.length}, the same for every family",
-        *(
-            [f"- Sight: {near} of the steps, then all; learned positions find neighbours sooner so"]
-            * recipe.grows
-        ),
+        *([growth(recipe)] * recipe.grows),
         optimizer(recipe),
         f"- Time: {run['seconds'] / 60:.0f} minutes on {run['hardware']}",
         "- Stored in float16. Its own task on a held-out part, float32 before and float16 after: "
