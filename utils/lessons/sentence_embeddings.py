@@ -33,7 +33,7 @@ POOLS = {"mean": mean_pool, "max": max_pool, "cls": cls_pool}
 
 
 def pad_right(rows, pad=0):
-    """Lists of ids → ids (B, T), filled up on the right, and mask (B, T), None if all is real."""
+    """Lists of ids → ids (B, T), filled up on the right, and mask (B, T), None if all real."""
     rows = [torch.as_tensor(row) for row in rows]
     lengths = torch.tensor([len(row) for row in rows])
     ids = nn.utils.rnn.pad_sequence(rows, True, pad)
