@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from torch.nn import functional as F
 
 from utils import data, zoo
@@ -189,21 +190,21 @@ def test_the_gradient_of_the_head_is_its_closed_form(body, rows):
     torch.testing.assert_close(model.head.weight.grad, expected, atol=1e-6, rtol=1e-4)
 
 
-def test_a_long_trained_head_finds_what_logistic_regression_finds(body, rows):
-    """Without weight decay to speak of, on vectors that no line separates: the same optimum as scikit-learn's."""
-    model = Classifier(body, 2)
-    many = data.reviews("books", "train", "plain")
+def test_a_long_trained_head_is_as_good_as_logistic_regression(body):
+    """On vectors that no line separates, its loss comes within 0.01 nats of the least that scikit-learn finds."""
+    many = data.reviews("books", "train", "plain")[:160]
+    model, labels = Classifier(body, 2), torch.tensor([row.label for row in many])
     trainable(model, "head")
     kept = Cached(model, 3)
-    finetune(kept, many, steps=300, rate=3e-2, batch=240)
+    loss = lambda: F.cross_entropy(predict(kept, texts_of(many)), labels).item()
+    start = loss()
+    finetune(kept, many, steps=300, rate=0.3, batch=160)
     ids, mask = pad_right(body.rows(texts_of(many)))
     with torch.no_grad():
-        vectors = mean_pool(body.model.hidden(ids, mask), mask)
-    labels = [row.label for row in many]
-    library = LogisticRegression(C=1e4, max_iter=2000).fit(vectors.numpy(), labels)
-    ours = predict(kept, texts_of(many)).softmax(1)[:, 1]
-    theirs = torch.tensor(library.predict_proba(vectors.numpy())[:, 1]).float()
-    assert (ours - theirs).abs().max() < 0.08 and ((ours > 0.5) == (theirs > 0.5)).float().mean() > 0.97
+        vectors = mean_pool(body.model.hidden(ids, mask), mask).numpy()
+    library = LogisticRegression(C=1e4, max_iter=2000).fit(vectors, labels)
+    least = log_loss(labels, library.predict_proba(vectors))
+    assert start > least + 0.03 and least - 1e-3 < loss() < least + 0.01
 
 
 def test_floors_learn_at_shares_of_the_rate_and_every_weight_once(body):
