@@ -231,6 +231,29 @@ def test_the_first_step_moves_each_floor_by_its_rate(body, rows):
         assert abs(far / rate - 1) < 0.02
 
 
+def test_groups_can_be_used_again_and_no_gradient_is_kept(body, rows):
+    model = Classifier(body, 2)
+    trainable(model, "last block")
+    groups = layer_rates(model, 1e-3, 0.5)
+    finetune(model, rows, 3, 1.0, batch=8, parameters=groups)
+    assert [group["lr"] for group in groups] == [1e-3, 5e-4]
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_rate_of_every_group_follows_the_slope(body, rows, monkeypatch):
+    model, seen = Classifier(body, 2), []
+    trainable(model, "last block")
+    step_of = finetuning.update
+
+    def watched(optimizer, loss):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        step_of(optimizer, loss)
+
+    monkeypatch.setattr(finetuning, "update", watched)
+    finetune(model, rows, 20, 9, batch=8, parameters=layer_rates(model, 1.0, 0.5))
+    assert seen == [[slope(step, 20), 0.5 * slope(step, 20)] for step in range(20)]
+
+
 def test_stop_leaves_a_usable_model(body, rows, capsys):
     def press(step, loss):
         if step == 2:
