@@ -75,22 +75,24 @@ def finetune(model, rows, steps, rate, seed=0, batch=16, parameters=None, log=No
     log: called as log(step, loss) after each step
     """
     parameters = parameters or [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: slope(step, steps))
+    groups = [dict(p) if isinstance(p, dict) else p for p in parameters]  # copies: rates change
+    optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=0.01, fused=True)
+    tops = [group["lr"] for group in optimizer.param_groups]
     labels = torch.tensor([row.label for row in rows])
     model.train()
     try:
         for step, chosen in enumerate(batches(len(rows), batch, steps, seed)):
             logits = model(*model.inputs([rows[i].text for i in chosen]))
             loss = F.cross_entropy(logits, labels[chosen])
+            for group, top in zip(optimizer.param_groups, tops):
+                group["lr"] = top * slope(step, steps)
             update(optimizer, loss)
-            schedule.step()
             if log:
                 log(step, loss.item())
     except KeyboardInterrupt:
         print(f"Stopped in step {step + 1} of {steps}: the model is usable as it is.")
     finally:
-        model.eval()
+        model.eval().zero_grad()  # gradients are as large as the model
     return model
 
 
@@ -114,17 +116,6 @@ def trainable(model, what):
     for p in model.parameters():
         p.requires_grad_(id(p) in learns)
     return [p for p in model.parameters() if p.requires_grad]
-
-
-def layer_rates(model, rate, decay=0.8):
-    """Groups for AdamW: the head learns at `rate`, each floor below at `decay` of the one above.
-
-    Source: Howard and Ruder 2018, section 3.2 ("discriminative fine-tuning").
-    """
-    body = model.body.model
-    floors = [model.head, *reversed(body.blocks), body.inputs]  # from the roof down
-    learning = [[p for p in floor.parameters() if p.requires_grad] for floor in floors]
-    return [{"params": those, "lr": rate * decay**depth} for depth, those in enumerate(learning) if those]
 
 
 class Cached(nn.Module):
@@ -163,3 +154,14 @@ class Cached(nn.Module):
         for block in self.body.model.blocks[self.n_frozen :]:
             x = block(x, mask=mask[:, None, None])
         return self.head(mean_pool(x, mask))
+
+
+def layer_rates(model, rate, decay=0.8):
+    """Groups for AdamW: the head learns at `rate`, each floor below at `decay` of the one above.
+
+    Source: Howard and Ruder 2018, section 3.2 ("discriminative fine-tuning").
+    """
+    body = model.body.model
+    floors = [model.head, *reversed(body.blocks), body.inputs]  # from the roof down
+    learning = [[p for p in floor.parameters() if p.requires_grad] for floor in floors]
+    return [{"params": those, "lr": rate * decay**depth} for depth, those in enumerate(learning) if those]
