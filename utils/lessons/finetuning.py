@@ -58,7 +58,8 @@ def batches(n, size, steps, seed=0):
     """`steps` batches of row numbers out of n: shuffled anew after each round through all."""
     draw = torch.Generator().manual_seed(seed)
     size = min(size, n)
-    order = torch.cat([torch.randperm(n, generator=draw) for _ in range(-(-steps * size // n))])
+    rounds = -(-steps * size // n)  # rounded up
+    order = torch.cat([torch.randperm(n, generator=draw) for _ in range(rounds)])
     return order.split(size)[:steps]
 
 
@@ -68,6 +69,14 @@ def slope(step, steps):
     return min((step + 1) / rise, (steps - step) / (steps - rise + 1))
 
 
+def update(optimizer, loss, clip=1.0):
+    """One step down the slope of `loss`, its gradient at most `clip` long."""
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+    optimizer.step()
+
+
 def finetune(model, rows, steps, rate, seed=0, batch=16, parameters=None, log=None):
     """Train `model` on rows with a text and a label; the stop button leaves a usable model.
 
@@ -75,7 +84,7 @@ def finetune(model, rows, steps, rate, seed=0, batch=16, parameters=None, log=No
     log: called as log(step, loss) after each step
     """
     parameters = parameters or [p for p in model.parameters() if p.requires_grad]
-    groups = [dict(p) if isinstance(p, dict) else p for p in parameters]  # copies: rates change
+    groups = [dict(p) if isinstance(p, dict) else p for p in parameters]  # rates change
     optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=0.01, fused=True)
     tops = [group["lr"] for group in optimizer.param_groups]
     labels = torch.tensor([row.label for row in rows])
@@ -96,19 +105,11 @@ def finetune(model, rows, steps, rate, seed=0, batch=16, parameters=None, log=No
     return model
 
 
-def update(optimizer, loss, clip=1.0):
-    """One step down the slope of `loss`, its gradient at most `clip` long."""
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
-    optimizer.step()
-
-
 OLD_TASKS = ("head", "pooler", "next")  # what a pretrained model has for its own task
 
 
 def trainable(model, what):
-    """Let "head", "last block" (and head) or "all" learn, freeze the rest; return what learns."""
+    """Let "head", "last block" (and head) or "all" learn, no more; return what learns."""
     body = model.body.model
     whole = [part for name, part in body.named_children() if name not in OLD_TASKS]
     parts = {"head": [], "last block": [body.blocks[-1], body.norm], "all": whole}[what]
@@ -121,8 +122,8 @@ def trainable(model, what):
 class Cached(nn.Module):
     """`model`, with what its first `n_frozen` blocks make of a text computed once and kept.
 
-    Right as long as these blocks and the embeddings do not learn. Body and head are the model's
-    own. states: {text: (T, D)}, to be shared by classifiers over the same frozen blocks
+    Right as long as these blocks and the embeddings do not learn. Body, head: the model's.
+    states: {text: (T, D)}, to be shared by classifiers over the same frozen blocks
     """
 
     def __init__(self, model, n_frozen, states=None):
@@ -137,17 +138,20 @@ class Cached(nn.Module):
         rows = self.body.rows(texts)
         for batch in token_batches([len(row) for row in rows], 1024):
             ids, mask = pad_right([rows[i] for i in batch])
-            x, looks = self.body.model.inputs(ids), None if mask is None else mask[:, None, None]
+            x = self.body.model.inputs(ids)
+            looks = None if mask is None else mask[:, None, None]
             for block in self.body.model.blocks[: self.n_frozen]:
                 x = block(x, mask=looks)
-            self.states |= {texts[i]: kept[: len(rows[i])].clone() for i, kept in zip(batch, x)}
+            for i, kept in zip(batch, x):
+                self.states[texts[i]] = kept[: len(rows[i])].clone()
 
     def inputs(self, texts):
         """A list of texts → states before the upper blocks (B, T, D), mask (B, T)."""
         self.remember(texts)
         kept = [self.states[text] for text in texts]
         lengths = torch.tensor([len(states) for states in kept])
-        return nn.utils.rnn.pad_sequence(kept, True), torch.arange(lengths.max()) < lengths[:, None]
+        mask = torch.arange(lengths.max()) < lengths[:, None]
+        return nn.utils.rnn.pad_sequence(kept, True), mask
 
     def forward(self, x, mask):
         """x: (B, T, D), mask: (B, T) → logits (B, C)."""
@@ -157,7 +161,7 @@ class Cached(nn.Module):
 
 
 def layer_rates(model, rate, decay=0.8):
-    """Groups for AdamW: the head learns at `rate`, each floor below at `decay` of the one above.
+    """AdamW's groups: the head learns at `rate`, each floor below at `decay` of the one above.
 
     Source: Howard and Ruder 2018, section 3.2 ("discriminative fine-tuning").
     """
