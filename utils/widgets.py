@@ -1190,7 +1190,7 @@ def near(options, wanted):
     return sorted({*options, wanted})
 
 
-def calculator(shapes, name, tokens=2e12, gpus=6000, utilisation=0.43, price=1.16, length=4096):
+def calculator(shapes, name, tokens=2e12, gpus=6000, utilisation=0.46, price=1.16, length=4096):
     """Choose a shape, an amount of text and some A100s: FLOPs, days, dollars and memory follow.
 
     shapes: {name: config of a GPT or a LLaMA}
