@@ -18,8 +18,10 @@ import toys
 from tokenizers import Tokenizer, models
 
 from utils import show, widgets, zoo
-from utils.lessons import decoding, tokens
+from utils.lessons import decoding, scale, tokens
 from utils.lessons.bert import BERT, BertConfig
+from utils.lessons.gpt import GPTConfig
+from utils.lessons.modern_decoders import LlamaConfig
 
 EOS, LN2 = 2, math.log(2)
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -793,3 +795,69 @@ def test_a_painted_caption_without_widgets_is_a_picture_and_words(monkeypatch):
     monkeypatch.setattr(widgets, "ipywidgets", None)
     bundle = widgets.caption_pictures(blot, CHOICES, ("red", "ring"))._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "image/png"} and "red ring" in bundle["text/plain"]
+
+
+# What a model costs
+
+
+COST_SHAPES = {
+    "GPT-2": GPTConfig(50_257, 1024, 12, 12, 768),
+    "Llama 2 70B": LlamaConfig(32_000, 4096, 80, 64, 8192, 1e-5, 28_672, 8, tied=False),
+}
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [(2.5, "2.5"), (999, "999"), (1720320, "1.72 million"), (43_210, "43,210"), (68.98e9, "69 billion")]
+    + [(2e12, "2 trillion"), (8.28e23, "8.3e+23")],
+)
+def test_large_numbers_are_said_in_words(number, words):
+    assert widgets.in_words(number) == words
+
+
+def test_the_bill_is_the_lessons_arithmetic():
+    state = widgets.calculator(COST_SHAPES, "Llama 2 70B", gpus=6000, utilisation=0.46, price=2).state
+    data = state.compute()
+    n = 68_976_648_192
+    assert data["parameters"] == n and data["file"] == 2 * n and data["training_memory"] == 16 * n
+    assert data["rule"] == 6 * n * 2 * 10**12 and data["tokens_each"] == pytest.approx(29, rel=0.01)
+    assert data["flops"] == 3 * scale.forward_flops(COST_SHAPES["Llama 2 70B"], 4096) * 2e12 / 4096
+    assert data["hours"] == pytest.approx(data["flops"] / (312e12 * 0.46 * 3600))
+    assert data["hours"] == pytest.approx(1_720_320, rel=0.01)  # what the model's card says
+    assert data["days"] == pytest.approx(12, rel=0.02) and data["dollars"] == pytest.approx(2 * data["hours"])
+    assert data["least_gpus"] == 14 and data["cache"] == 327_680 * 4096
+    assert ("dollars", "3.44 million") in state.lines()
+
+
+def test_moving_the_sliders_writes_another_bill():
+    moving = widgets.calculator(COST_SHAPES, "Llama 2 70B")
+    state, parts = moving.state, moving.parts
+    shown, days = parts["image"].value, state.compute()["days"]
+    parts["gpus"].value = 1024
+    assert state.compute()["days"] == pytest.approx(days * 6000 / 1024) and parts["image"].value != shown
+    dollars = state.compute()["dollars"]
+    parts["price"].value = 2.32
+    assert state.compute()["dollars"] == pytest.approx(2 * dollars)
+    parts["utilisation"].value = 0.92
+    assert state.compute()["dollars"] == pytest.approx(dollars)
+    parts["tokens"].value = 10**12
+    assert state.compute()["dollars"] == pytest.approx(dollars / 2)
+    counted = state.compute()["flops"]
+    parts["length"].value = 2**17
+    assert state.compute()["flops"] > 2 * counted
+    parts["name"].value = "GPT-2"
+    assert state.compute()["parameters"] == 124_439_808 and "GPT-2" in parts["note"].value
+
+
+def test_settings_between_the_marks_are_kept_and_unknown_models_refused():
+    moving = widgets.calculator(COST_SHAPES, "GPT-2", tokens=3.3e9, gpus=3)
+    assert moving.parts["tokens"].value == 3_300_000_000 and moving.parts["gpus"].value == 3
+    with pytest.raises(ValueError, match="no 'GPT-9' among GPT-2, Llama 2 70B"):
+        widgets.calculator(COST_SHAPES, "GPT-9")
+
+
+def test_the_calculator_without_widgets_is_a_picture_and_words(monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    bundle = widgets.calculator(COST_SHAPES, "Llama 2 70B")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "2 trillion tokens" in bundle["text/plain"]
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")

@@ -284,3 +284,11 @@ def samples(file):
     with wave.open(io.BytesIO(file)) as sound:
         numbers = np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32) / 32768
         return numbers.reshape(-1, sound.getnchannels()).mean(1)
+
+
+def ladder():
+    """The runs of lesson 21's ladder of models, each a dict: size, config, parameters, tokens, seed, loss …
+
+    Made by `python -m utils.ladder`; data/README.md says what stands in a row.
+    """
+    return json.loads((course.data() / "ladder.json").read_text(encoding="utf-8"))["rows"]

@@ -587,6 +587,21 @@ def table(rows, digits=3):
     return "\n".join(lines)
 
 
+@styled
+def bill(lines, title):
+    """A bill: what stands on the left, how much on the right, one line each; lines: [(what, how much)]."""
+    figure, axes = blank_axes(6.4, 0.34 * len(lines) + 0.6)
+    for row, (what, amount) in enumerate(lines):
+        y = len(lines) - row - 0.5
+        axes.text(0, y, what, va="center")
+        axes.text(1, y, amount, va="center", ha="right", weight="bold")
+        axes.axhline(y - 0.5, color=PALE, linewidth=0.8)
+    axes.set(xlim=(0, 1), ylim=(0, len(lines)))
+    axes.axis("off")
+    axes.set_title(title)
+    return figure
+
+
 # Beam search -----------------------------------------------------------------------------------------
 
 

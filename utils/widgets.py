@@ -12,7 +12,7 @@ import re
 import torch
 
 from utils import show
-from utils.lessons import decoding, modern_decoders
+from utils.lessons import decoding, modern_decoders, scale
 from utils.lessons.bert import special, with_blanks
 from utils.lessons.bert_family import order_mask
 from utils.lessons.word_vectors import nearest
@@ -1119,3 +1119,116 @@ def caption_pictures(paint, choices, caption, n=4):
     rows = [ipywidgets.HBox(lists[:3]), ipywidgets.HBox([*lists[3:], more]), image, note]
     parts = {"words": lists, "again": more, "image": image, "note": note}
     return Moving(state, figure, words(), ipywidgets.VBox(rows), parts)
+
+
+# What a model costs ------------------------------------------------------------------------------
+
+
+def in_words(number, digits=3):
+    """A large number as people say it: 68.98e9 is "69 billion"."""
+    for size, name in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
+        if number >= size:
+            return f"{number / size:,.{digits}g}{name}" if number < 1000 * size else f"{number:.1e}"
+    return f"{number:,.{digits}g}" if number < 1000 else f"{number:,.0f}"
+
+
+class Costs:
+    """A shape, an amount of text, and what an hour of a GPU does and costs; all else is arithmetic."""
+
+    peak, memory = 312e12, 80e9  # of an A100, FLOPs a second in bf16 and bytes
+
+    def __init__(self, shapes, name, tokens, gpus, utilisation, price, length=4096):
+        if name not in shapes:
+            raise ValueError(f"There is no {name!r} among {', '.join(shapes)}.")
+        self.shapes, self.name, self.tokens, self.gpus = shapes, name, tokens, gpus
+        self.utilisation, self.price, self.length = utilisation, price, length
+
+    def compute(self):
+        """All that the view shows, as plain numbers."""
+        config = self.shapes[self.name]
+        n = sum(scale.parameters(config).values())
+        flops = scale.training_flops(config, self.tokens, self.length)
+        hours = flops / (self.peak * self.utilisation) / 3600
+        return {
+            "parameters": n,
+            "tokens_each": self.tokens / n,
+            "rule": 6 * n * self.tokens,
+            "flops": flops,
+            "hours": hours,
+            "days": hours / self.gpus / 24,
+            "dollars": hours * self.price,
+            "file": 2 * n,
+            "training_memory": scale.TRAINING_BYTES * n,
+            "least_gpus": math.ceil(scale.TRAINING_BYTES * n / self.memory),
+            "cache": scale.cache_bytes(config, self.length),
+        }
+
+    def lines(self):
+        """The numbers as (what, how much) in words."""
+        data = self.compute()
+        return [
+            ("parameters", in_words(data["parameters"])),
+            ("tokens a parameter", in_words(data["tokens_each"])),
+            ("6 N D", f"{data['rule']:.2e} FLOPs"),
+            (f"counted, texts of {self.length:,}", f"{data['flops']:.2e} FLOPs"),
+            ("GPU hours", in_words(data["hours"])),
+            (f"days on {self.gpus:,} GPUs", in_words(data["days"])),
+            ("dollars", in_words(data["dollars"])),
+            ("file, 2 bytes each", f"{in_words(data['file'] / 1e9)} GB"),
+            ("to train, 16 bytes each", f"{in_words(data['training_memory'] / 1e9)} GB"),
+            ("GPUs that just hold that", f"{data['least_gpus']:,}"),
+            (f"cache of {self.length:,} tokens", f"{in_words(data['cache'] / 1e9)} GB"),
+        ]
+
+
+AMOUNTS = [m * 10**e for e in range(6, 14) for m in (1, 2, 5)]
+FLEETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 6000, 8192, 16384]
+
+
+def near(options, wanted):
+    """The options, and `wanted` among them."""
+    return sorted({*options, wanted})
+
+
+def calculator(shapes, name, tokens=2e12, gpus=6000, utilisation=0.46, price=1.16, length=4096):
+    """Choose a shape, an amount of text and some A100s: FLOPs, days, dollars and memory follow.
+
+    shapes: {name: config of a GPT or a LLaMA}
+    """
+    state = Costs(shapes, name, int(tokens), gpus, utilisation, price, length)
+
+    def figure():
+        return show.bill(state.lines(), f"{state.name} on {in_words(state.tokens)} tokens")
+
+    def words():
+        data = state.compute()
+        bill = f"{in_words(data['flops'])} FLOPs, {in_words(data['hours'])} GPU hours"
+        return f"{state.name}, {in_words(state.tokens)} tokens: {bill}, {in_words(data['dollars'])} dollars"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    fleet = [(f"{n:,}", n) for n in near(FLEETS, gpus)]
+    amounts = [(in_words(n), n) for n in near(AMOUNTS, int(tokens))]
+    lengths = [(f"{2**k:,}", 2**k) for k in range(7, 18)]
+    parts = {
+        "name": slider(ipywidgets.Dropdown, "model", options=list(shapes), value=name),
+        "tokens": slider(ipywidgets.SelectionSlider, "tokens", options=amounts, value=int(tokens)),
+        "length": slider(ipywidgets.SelectionSlider, "in texts of", options=lengths, value=length),
+        "gpus": slider(ipywidgets.SelectionSlider, "GPUs", options=fleet, value=gpus),
+        "utilisation": slider(
+            ipywidgets.FloatSlider, "utilisation", min=0.05, max=1, step=0.01, value=utilisation
+        ),
+        "price": slider(ipywidgets.FloatSlider, "dollars an hour", min=0.1, max=10, step=0.01, value=price),
+    }
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        for part, control in parts.items():
+            setattr(state, part, control.value)
+        refresh(image, note, figure, words)
+
+    for control in parts.values():
+        control.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([*parts.values(), image, note])
+    return Moving(state, figure, words(), view, {**parts, "image": image, "note": note})
