@@ -861,3 +861,58 @@ def test_the_calculator_without_widgets_is_a_picture_and_words(monkeypatch):
     bundle = widgets.calculator(COST_SHAPES, "Llama 2 70B")._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "image/png"} and "2 trillion tokens" in bundle["text/plain"]
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+# Which pitfall is it?
+
+
+@pytest.fixture
+def curves():
+    sick = {"x": [0, 1, 2], "lines": {"training": [3, 2, 1], "held out <b>": torch.tensor([3, 2.0, 4])}}
+    well = {"x": [0, 1], "lines": {"training": [3, 2], "held out": [3, 2]}}
+    return [
+        sick | {"pitfall": "overfitting", "why": "held out turns"},
+        well | {"pitfall": "all is well", "why": "both fall"},
+    ]
+
+
+def test_an_answer_is_judged_once_and_only_then_explained(curves):
+    state = widgets.WhichPitfall(curves)
+    assert state.choices == ["all is well", "overfitting"]  # their order tells nothing
+    assert state.compute()["right"] is None and state.compute()["why"] == ""
+    state.answer("all is well")
+    state.answer("overfitting")  # too late
+    assert state.compute()["right"] is False and state.compute()["why"] == "held out turns"
+    state.move()
+    state.answer("all is well")
+    assert state.compute()["right"] and state.compute()["score"] == 1
+    state.move()
+    assert state.compute()["case"] == 1 and state.compute()["said"] == "all is well"
+    state.restart()
+    assert state.compute()["right"] is None and state.compute()["score"] == 0
+    with pytest.raises(ValueError, match="all is well, overfitting, not measles"):
+        state.answer("measles")
+
+
+def test_the_doctors_buttons_play_and_the_words_say_what_the_picture_shows(curves):
+    moving = widgets.which_pitfall(curves)
+    parts, before = moving.parts, moving.parts["image"].value
+    assert [pick.description for pick in parts["picks"]] == moving.state.choices
+    assert "training 3.00 → 1.00" in parts["note"].value and "overfitting" not in parts["note"].value
+    assert "<b>" not in parts["note"].value
+    parts["picks"][1].click()
+    assert "Right: held out turns" in parts["note"].value and all(p.disabled for p in parts["picks"])
+    parts["next"].click()
+    assert parts["image"].value != before and not any(p.disabled for p in parts["picks"])
+    parts["picks"][1].click()
+    assert "Not overfitting, but all is well: both fall. 1 of 2 right" in parts["note"].value
+    parts["start over"].click()
+    assert moving.state.answers == {} and "Case 1 of 2" in parts["note"].value
+
+
+def test_the_doctor_without_widgets_is_a_picture_and_words(curves, monkeypatch):
+    bundle = widgets.which_pitfall(curves)._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW} and "Case 1 of 2" in bundle["text/plain"]
+    assert "overfitting" not in bundle["text/plain"]
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    assert set(widgets.which_pitfall(curves)._repr_mimebundle_()) == {"text/plain", "image/png"}

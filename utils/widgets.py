@@ -1232,3 +1232,96 @@ def calculator(shapes, name, tokens=2e12, gpus=6000, utilisation=0.46, price=1.1
     redraw()
     view = ipywidgets.VBox([*parts.values(), image, note])
     return Moving(state, figure, words(), view, {**parts, "image": image, "note": note})
+
+
+# Which pitfall is it? -------------------------------------------------------------------------------
+
+
+class WhichPitfall:
+    """Learning curves without their name; someone looks at them and says what is wrong."""
+
+    def __init__(self, cases):
+        """cases: [{"x": (N,), "lines": {name: (N,)}, "pitfall": its name, "why": how one sees it}, …]"""
+        self.cases = [{**case, "lines": dict(case["lines"])} for case in cases]
+        self.choices = sorted({case["pitfall"] for case in self.cases})
+        self.restart()
+
+    def restart(self):
+        """Forget all answers and show the first case."""
+        self.at, self.answers = 0, {}
+
+    def answer(self, choice):
+        """Say what is wrong with the case that is shown; the first answer counts."""
+        if choice not in self.choices:
+            raise ValueError(f"The answers are {', '.join(self.choices)}, not {choice}.")
+        self.answers.setdefault(self.at, choice)
+
+    def move(self, steps=1):
+        """Go on to another case; after the last comes the first."""
+        self.at = (self.at + steps) % len(self.cases)
+
+    def compute(self):
+        """All that the view shows, as plain data; `right` is None until there is an answer, `why` is "" till then."""
+        case, said = self.cases[self.at], self.answers.get(self.at)
+        lines = {name: [float(y) for y in line] for name, line in case["lines"].items()}
+        return {
+            "case": self.at + 1,
+            "x": [float(x) for x in case["x"]],
+            "lines": lines,
+            "said": said,
+            "right": None if said is None else said == case["pitfall"],
+            "why": "" if said is None else case["why"],
+            "score": sum(said == self.cases[at]["pitfall"] for at, said in self.answers.items()),
+        }
+
+
+def which_pitfall(cases, xlabel="step", ylabel="nats per token"):
+    """Look at curves, say which pitfall it is, and read how one sees it. cases: as WhichPitfall takes them."""
+    state = WhichPitfall(cases)
+
+    def figure():
+        data = state.compute()
+        title = f"Case {data['case']} of {len(state.cases)}: which pitfall is it?"
+        return show.curves(data["x"], data["lines"], xlabel, ylabel, title)
+
+    def words():
+        data = state.compute()
+        ends = ", ".join(f"{name} {line[0]:.2f} → {line[-1]:.2f}" for name, line in data["lines"].items())
+        if data["right"] is None:
+            return f"Case {data['case']} of {len(state.cases)}, from start to end: {ends}"
+        verdict = "Right" if data["right"] else f"Not {data['said']}, but {state.cases[state.at]['pitfall']}"
+        return f"{verdict}: {data['why']}. {data['score']} of {len(state.answers)} right so far"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    picks = [button(choice, f"this is {choice}", width="150px") for choice in state.choices]
+    further = button("next case", "other curves", width="110px")
+    anew = button("start over", "forget all answers", width="110px")
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw():
+        for pick in picks:
+            pick.disabled = state.compute()["right"] is not None
+        refresh(image, note, figure, words)
+
+    def on_pick(pick):
+        state.answer(pick.description)
+        redraw()
+
+    def on_move(_):
+        state.move()
+        redraw()
+
+    def on_restart(_):
+        state.restart()
+        redraw()
+
+    for pick in picks:
+        pick.on_click(on_pick)
+    further.on_click(on_move)
+    anew.on_click(on_restart)
+    redraw()
+    half = (len(picks) + 1) // 2
+    rows = [ipywidgets.HBox(picks[:half]), ipywidgets.HBox(picks[half:]), ipywidgets.HBox([further, anew])]
+    parts = {"picks": picks, "next": further, "start over": anew, "image": image, "note": note}
+    return Moving(state, figure, words(), ipywidgets.VBox([image, *rows, note]), parts)
