@@ -51,13 +51,13 @@ def pad_chats(chats):
 
 
 def token_log_probs(model, states, ids, asked):
-    """log p of each asked token, 0 elsewhere: states (B, T - 1, D), ids (B, T) → (B, T - 1)."""
+    """log p of asked tokens, 0 elsewhere: states (B, T - 1, D), ids (B, T) → (B, T - 1)."""
     log_p = -F.cross_entropy(model.head(states[asked]), ids[:, 1:][asked], reduction="none")
     return log_p.new_zeros(asked.shape).masked_scatter(asked, log_p)
 
 
 def answer_log_probs(model, chats):
-    """log p of every answer token, (B, T - 1), 0 where none is asked; and `asked`, the same shape."""
+    """log p of every answer token, 0 where none is asked; and `asked`: (B, T - 1) both."""
     ids, asked = pad_chats(chats)
     return token_log_probs(model, model.hidden(ids[:, :-1]), ids, asked), asked
 
@@ -69,7 +69,7 @@ def answer_loss(model, chats):
 
 
 def learn(parameters, loss_of, rows, steps, size, rate, seed, bar=lambda steps: steps):
-    """AdamW on `loss_of(batch)`, `steps` batches of `size` rows; the stop button ends it early.
+    """AdamW on `loss_of(batch)`, `steps` batches of `size` rows; the stop button ends it.
 
     bar: wraps the batches, to show progress
     """
@@ -83,13 +83,15 @@ def learn(parameters, loss_of, rows, steps, size, rate, seed, bar=lambda steps: 
 
 
 FEELINGS = set(
-    """afraid angry brave calm cried cry excited frightened glad gentle grumpy happy happily hugged joy kind laughed
-    lonely love loved proud sad scared shy smile smiled sorry surprised tired worried""".split()
+    """afraid angry brave calm cried cry excited frightened glad gentle grumpy happy happily
+    hugged joy kind laughed lonely love loved proud sad scared shy smile smiled sorry
+    surprised tired worried""".split()
 )
 COMMON = set(
-    """about after again also because been before being could does down else ever every from gets give have into just
-    like make more much only over please really says some something somebody someone story tale tell than that their
-    them then there they this told until very want wants what when where which while will with without would write
+    """about after again also because been before being could does down else ever every
+    from gets give have into just like make more much only over please really says some
+    something somebody someone story tale tell than that their them then there they this
+    told until very want wants what when where which while will with without would write
     your""".split()
 )
 
@@ -112,7 +114,7 @@ def points(request, answer):
 
 
 def true_score(request, answer):
-    """0 to 5 points; 0 for fewer than five words, and for an answer that was cut off (" …")."""
+    """0 to 5 points; 0 for fewer than five words, and for what was cut off (" …")."""
     is_answer = len(words(answer)) >= 5 and not answer.endswith("…")
     return sum(points(request, answer).values()) if is_answer else 0
 
@@ -130,7 +132,7 @@ def wanting(model):
 
 
 class RewardModel(nn.Module):
-    """How good is an answer? One number for each chat, from the mean of the answer's states."""
+    """How good is an answer? One number, from the mean of the answer's states."""
 
     def __init__(self, model):
         super().__init__()
@@ -177,12 +179,12 @@ def group_advantages(rewards):
 
 
 def clipped(ratio, advantages, clip=0.2):
-    """PPO's objective for each token: no gain from moving further than `clip`. Schulman et al. 2017."""
+    """PPO's objective for each token: nothing is gained by moving further than `clip`."""
     return torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
 
 
 def k3(log_p, log_ref):
-    """An estimate of KL for each token that is never negative: exp(d) - 1 - d, d = log ref - log p."""
+    """An estimate of KL, never negative: exp(d) - 1 - d, where d = log ref - log p."""
     d = log_ref - log_p
     return d.exp() - 1 - d
 
