@@ -916,3 +916,60 @@ def test_the_doctor_without_widgets_is_a_picture_and_words(curves, monkeypatch):
     assert "overfitting" not in bundle["text/plain"]
     monkeypatch.setattr(widgets, "ipywidgets", None)
     assert set(widgets.which_pitfall(curves)._repr_mimebundle_()) == {"text/plain", "image/png"}
+
+
+# The labelling table
+
+
+ANSWERS = [
+    ("Tell me of a fox.", "A <fox>.", "No."),
+    ("And a hen?", "Hen!", "Hens. Two & more."),
+    ("Bye", "b", "c"),
+]
+
+
+def test_clicks_count_and_stand_ins_fill_the_rest():
+    table = widgets.labelling_table(ANSWERS, [0, 1, 1])
+    state, parts = table.state, table.parts
+    assert state.verdicts() == [0, 1, 1] and state.compute()["n_clicked"] == 0
+    parts["Right is better"].click()
+    assert state.at == 1 and state.verdicts() == [1, 1, 1]
+    parts["Left is better"].click(), parts["Skip"].click()
+    assert state.at == 2 and state.clicked == [1, 0, None] and state.verdicts() == [1, 0, 1]
+    assert "2 of 3 pairs judged" in parts["note"].value
+
+
+def test_a_verdict_can_be_seen_changed_and_taken_back():
+    parts = (table := widgets.labelling_table(ANSWERS, [0, 1, 1])).parts
+    parts["Right is better"].click(), parts["Back"].click(), parts["Back"].click()
+    assert table.state.at == 0 and table.state.compute()["chosen"] == 1
+    assert "3px" in parts["boxes"][1].value and "3px" not in parts["boxes"][0].value
+    parts["Clear"].click()
+    assert table.state.at == 0 and table.state.verdicts() == [0, 1, 1]
+    parts["Left is better"].click()
+    assert table.state.clicked == [0, None, None]
+
+
+def test_answers_cannot_break_the_table_and_its_ends_hold():
+    parts = (table := widgets.labelling_table(ANSWERS, [0, 1, 1])).parts
+    assert "A &lt;fox&gt;." in parts["boxes"][0].value
+    for _ in range(5):
+        parts["Skip"].click()
+    assert table.state.at == 2
+    for _ in range(3):
+        parts["Right is better"].click()
+    assert table.state.clicked == [None, None, 1] and table.state.at == 2
+
+
+@pytest.mark.parametrize("rows, verdicts", [(ANSWERS, [0, 1]), ([], [])])
+def test_each_pair_needs_a_stand_in(rows, verdicts):
+    with pytest.raises(ValueError, match="one verdict for each pair"):
+        widgets.labelling_table(rows, verdicts)
+
+
+def test_a_table_without_widgets_is_a_picture_and_words(monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    table = widgets.labelling_table(ANSWERS, [0, 1, 1])
+    bundle = table._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "Tell me of a fox." in bundle["text/plain"]
+    assert table.state.verdicts() == [0, 1, 1]

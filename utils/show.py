@@ -732,6 +732,34 @@ def beam_tree(history, tokenizer=None, step=None, sentence=0, prompt=""):
     return figure
 
 
+# Two answers, side by side ---------------------------------------------------------------------------
+
+
+@styled
+def two_answers(request, answers, chosen=None, title=None):
+    """A request and two answers to it, side by side; the one that is `chosen` (0 or 1) has a bold frame."""
+    texts = [textwrap.fill(" ".join(answer.split()), 40) for answer in answers]
+    asked = textwrap.fill(" ".join(request.split()), 84)
+    n_lines, n_asked = max(text.count("\n") for text in texts) + 1, asked.count("\n") + 1
+    figure, axes = blank_axes(8.4, 0.25 * (n_lines + n_asked) + 1.2)
+    depth = n_asked + n_lines + 2.4
+    axes.text(0.05, 0.1, asked, va="top", size=11.5, weight="bold")
+    for i, (text, name) in enumerate(zip(texts, ("left", "right"))):
+        edge, thick = (ORANGE, 3) if chosen == i else (PALE, 1.2)
+        corner, shape = (0.05 + 4.2 * i, n_asked + 0.7), {"boxstyle": "round,pad=0,rounding_size=0.1"}
+        shape |= {"facecolor": PAPER, "edgecolor": edge, "linewidth": thick, "mutation_aspect": 4}
+        axes.add_patch(FancyBboxPatch(corner, 4.05, n_lines + 1.4, **shape))
+        axes.text(
+            corner[0] + 0.12, corner[1] + 0.25, name, va="top", size=9, color=edge if chosen == i else GREY
+        )
+        axes.text(corner[0] + 0.12, corner[1] + 1.15, text, va="top", size=10.5)
+    axes.set(xlim=(0, 8.4), ylim=(depth, 0))
+    axes.axis("off")
+    if title:
+        axes.set_title(title)
+    return figure
+
+
 # The families ----------------------------------------------------------------------------------------
 
 

@@ -1325,3 +1325,99 @@ def which_pitfall(cases, xlabel="step", ylabel="nats per token"):
     rows = [ipywidgets.HBox(picks[:half]), ipywidgets.HBox(picks[half:]), ipywidgets.HBox([further, anew])]
     parts = {"picks": picks, "next": further, "start over": anew, "image": image, "note": note}
     return Moving(state, figure, words(), ipywidgets.VBox([image, *rows, note]), parts)
+
+
+# The labelling table -----------------------------------------------------------------------------
+
+
+class Labels:
+    """Verdicts on pairs of answers: 0, the left one is better, 1, the right one; a stand-in where nobody judged."""
+
+    def __init__(self, rows, stand_in):
+        """rows: [(request, left, right), …]   stand_in: a verdict for each row"""
+        if len(rows) != len(stand_in) or not rows:
+            raise ValueError(f"{len(rows)} pairs, {len(stand_in)} verdicts: give one verdict for each pair.")
+        self.rows, self.stand_in = [tuple(row) for row in rows], [int(verdict) for verdict in stand_in]
+        self.clicked, self.at = [None] * len(rows), 0
+
+    def judge(self, verdict):
+        """Note a verdict on the pair in view (0 left, 1 right, None take it back), and go on to the next pair."""
+        self.clicked[self.at] = verdict
+        self.go(1 if verdict is not None else 0)
+
+    def go(self, steps):
+        """Show another pair, `steps` further on; the first and the last are the ends."""
+        self.at = min(max(self.at + steps, 0), len(self.rows) - 1)
+
+    def verdicts(self):
+        """One verdict for each pair: what was clicked, else the stand-in."""
+        return [b if a is None else a for a, b in zip(self.clicked, self.stand_in)]
+
+    def compute(self):
+        """All that the view shows, as plain data."""
+        request, left, right = self.rows[self.at]
+        data = {"request": request, "left": left, "right": right, "chosen": self.clicked[self.at]}
+        return data | {
+            "at": self.at,
+            "n": len(self.rows),
+            "n_clicked": sum(v is not None for v in self.clicked),
+        }
+
+
+def answer_html(text, chosen):
+    """One answer in a box; a bold frame if it was chosen."""
+    look = f"border:{3 if chosen else 1}px solid {show.ORANGE if chosen else '#B9C0C8'};border-radius:8px;"
+    look += "padding:8px 12px;width:330px;min-height:110px;line-height:1.5;font-size:15px;white-space:normal"
+    return f'<div style="{look}">{html.escape(text)}</div>'
+
+
+def labelling_table(rows, stand_in):
+    """Say of each pair which answer is better; `state.verdicts()` has what was clicked, else the stand-ins.
+
+    rows: [(request, left, right), …]   stand_in: 0 (left) or 1 (right) for each
+    """
+    state = Labels(rows, stand_in)
+
+    def words():
+        data = state.compute()
+        done = f"{data['n_clicked']} of {data['n']} pairs judged by you"
+        return f"Pair {data['at'] + 1} of {data['n']}: “{data['request']}” Which answer is better? {done}"
+
+    def figure():
+        data = state.compute()
+        title = f"Pair {data['at'] + 1} of {data['n']}: which answer is better?"
+        return show.two_answers(data["request"], (data["left"], data["right"]), data["chosen"], title)
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    asked, note = ipywidgets.HTML(), ipywidgets.HTML()
+    boxes = [ipywidgets.HTML(), ipywidgets.HTML()]
+    actions = {
+        "Left is better": ("Choose the left answer", lambda: state.judge(0)),
+        "Right is better": ("Choose the right answer", lambda: state.judge(1)),
+        "Back": ("Look at the pair before", lambda: state.go(-1)),
+        "Skip": ("Go on without a verdict", lambda: state.go(1)),
+        "Clear": ("Take this verdict back", lambda: state.judge(None)),
+    }
+    controls = [button(label, tip, width="130px") for label, (tip, _) in actions.items()]
+
+    def redraw():
+        data = state.compute()
+        asked.value = f"<b>{html.escape(data['request'])}</b>"
+        for i, (box, side) in enumerate(zip(boxes, ("left", "right"))):
+            box.value = answer_html(data[side], data["chosen"] == i)
+        note.value = spoken(words())
+
+    def on_click(act):
+        def clicked(_):
+            act()
+            redraw()
+
+        return clicked
+
+    for control, (_, act) in zip(controls, actions.values()):
+        control.on_click(on_click(act))
+    redraw()
+    view = ipywidgets.VBox([asked, ipywidgets.HBox(boxes), ipywidgets.HBox(controls), note])
+    parts = {"request": asked, "boxes": boxes, "note": note, **dict(zip(actions, controls))}
+    return Moving(state, figure, words(), view, parts)
