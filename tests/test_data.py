@@ -5,7 +5,10 @@ import importlib.util
 import re
 import unicodedata
 
+import numpy as np
 import pytest
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from utils import data
 
@@ -142,3 +145,134 @@ def test_every_question_has_its_answers_among_the_first_sentences_of_the_news():
     questions = data.news_questions()
     assert len(questions) == 24 == len({question for question, _ in questions})
     assert all(1 <= sum(bool(re.search(answer, s)) for s in first) <= 5 for _, answer in questions)
+
+
+# Reviews, instructions, prompts: written for the course, split once
+
+
+def table_of(lists):
+    """1 where row i holds item j: a sparse matrix (rows, items)."""
+    places, rows, columns = {}, [], []
+    for row, items in enumerate(lists):
+        for item in set(items):
+            rows.append(row)
+            columns.append(places.setdefault(item, len(places)))
+    return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(lists), len(places)))
+
+
+def alike(texts, share=0.2, n_runs=2):
+    """Pairs (n, n) that share `share` of their words, rare ones weighing more, or `n_runs` runs of four words."""
+    lists = [re.findall(r"[a-z0-9']+", text.lower()) for text in texts]
+    holds = table_of(lists)
+    weights = np.log(len(texts) / np.asarray(holds.sum(0))[0])
+    common = (holds.multiply(weights).tocsr() @ holds.T).toarray()
+    weight = common.diagonal()
+    either = np.maximum(weight[:, None] + weight - common, 1e-9)
+    runs = table_of([list(zip(*(words[i:] for i in range(4)))) for words in lists])
+    return (common / either >= share) | ((runs @ runs.T).toarray() >= n_runs)
+
+
+def leaks(rows, texts, **how):
+    """Pairs of texts that are alike and stand in different splits."""
+    splits = np.array([row.split for row in rows])
+    found = alike(texts, **how) & (splits[:, None] != splits)
+    return [(texts[i], texts[j]) for i, j in np.argwhere(np.triu(found, 1))]
+
+
+MEASURES = {"reviews": {}, "instructions": {"n_runs": 4}, "prompts": {}}  # instructions: longer texts
+
+
+def whole(row):
+    """All that a row says."""
+    return " ".join(getattr(row, field, "") for field in ("text", "instruction", "answer", "prompt")).strip()
+
+
+@pytest.fixture(scope="module")
+def written():
+    return {"reviews": data.reviews(), "instructions": data.instructions(), "prompts": data.prompts()}
+
+
+def test_reviews_are_balanced_in_every_domain_kind_and_split(written):
+    sizes = {"plain": {"train": 240, "dev": 60, "test": 100}, "dry": {"train": 264, "dev": 66, "test": 110}}
+    assert len(written["reviews"]) == 3360
+    for domain in data.DOMAINS:
+        for kind, splits in sizes.items():
+            for split, n in splits.items():
+                labels = [row.label for row in data.reviews(domain, split, kind)]
+                assert len(labels) == n and sum(labels) == n // 2
+
+
+def test_instructions_and_prompts_have_every_kind_in_every_split(written):
+    sizes = {"instructions": (1199, 160, 241), "prompts": (199, 41, 80)}
+    for name, counts in sizes.items():
+        rows = written[name]
+        assert tuple(sum(row.split == split for row in rows) for split in ("train", "dev", "test")) == counts
+        kinds = {row.kind for row in rows}
+        assert all({row.kind for row in rows if row.split == s} == kinds for s in ("train", "dev", "test"))
+    assert [row.split for row in data.instructions("dev")] == ["dev"] * 160
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_nothing_written_stands_twice_or_nearly_twice_across_splits(written, name):
+    rows, texts = written[name], [whole(row) for row in written[name]]
+    assert len(set(texts)) == len(texts) and min(map(len, texts)) > 20
+    assert leaks(rows, texts, **MEASURES[name]) == []
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_near_duplicate_across_splits_would_be_found(written, name):
+    rows, texts = written[name], [whole(row) for row in written[name]]
+    at = next(i for i, row in enumerate(rows) if row.split == "test" and len(texts[i].split()) > 12)
+    words = texts[at].split()
+    words[3], words[-1] = "indeed", "anyway."  # two words of it are others now
+    planted = rows[at]._replace(split="train")
+    found = leaks([*rows, planted], [*texts, " ".join(words)], **MEASURES[name])
+    assert found == [(texts[at], " ".join(words))]
+
+
+def naive_bayes(train, labels, test):
+    """Which of the `test` rows (n, words) a naive Bayes on 0/1 counts calls content."""
+    p = [
+        (np.asarray(train[labels == label].sum(0))[0] + 1) / ((labels == label).sum() + 2) for label in (0, 1)
+    ]
+    gain = np.log(p[1] / p[0]) - np.log((1 - p[1]) / (1 - p[0]))
+    return test @ gain + np.log((1 - p[1]) / (1 - p[0])).sum() > 0
+
+
+def bag_of_words(rows, n_folds=5, seeds=3):
+    """Accuracy of a naive Bayes over the words; texts that are alike are on one side of every fold."""
+    texts, labels = [row.text for row in rows], np.array([row.label for row in rows])
+    _, group = csgraph.connected_components(sparse.csr_matrix(alike(texts)))
+    table, hits = table_of([re.findall(r"[a-z']+", text.lower()) for text in texts]), []
+    for seed in range(seeds):
+        fold = np.random.default_rng(seed).permutation(group.max() + 1)[group] % n_folds
+        for k in range(n_folds):
+            hits.append(
+                naive_bayes(table[fold != k], labels[fold != k], table[fold == k]) == labels[fold == k]
+            )
+    return np.concatenate(hits).mean()
+
+
+@pytest.mark.parametrize("domain", data.DOMAINS)
+def test_the_words_alone_do_not_tell_whether_a_writer_is_content(domain):
+    assert 0.6 < bag_of_words(data.reviews(domain, kind="plain")) < 0.8
+    assert bag_of_words(data.reviews(domain, kind="dry")) < 0.6
+
+
+def test_a_bag_of_words_would_solve_what_lone_words_tell(written):
+    rows = data.reviews("books", kind="dry")
+    told = [row._replace(text=f"{('dreadful', 'delightful')[row.label]} {row.text}") for row in rows]
+    assert bag_of_words(told, seeds=1) > 0.9
+
+
+def test_what_is_written_names_nobody_who_can_be_reached(written):
+    text = "\n".join(whole(row) for rows in written.values() for row in rows)
+    assert not re.search(r"[^\s]@[^\s]|https?:|www\.|\d{6,}|\+\d{2}", text)
+    assert text.isascii() and not re.search(r"<[a-z/]|\s{2,}[^\n]", text)
+
+
+def test_a_domain_that_is_not_there_is_named():
+    with pytest.raises(
+        data.DataError, match="reviews has no domain 'films': it has books, code, gadgets, meals"
+    ):
+        data.reviews("films")

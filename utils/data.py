@@ -6,12 +6,14 @@ Every function returns plain texts, or says in one sentence which package is mis
 import bz2
 import importlib.util
 import io
+import json
 import re
 import tarfile
 import urllib.request
 import wave
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -157,6 +159,66 @@ def traps():
 def news_questions():
     """24 questions about the news, each with a pattern that its answers, and no other first sentence, contain."""
     return written("news_questions")
+
+
+class Review(NamedTuple):
+    """One short review; label 1: its writer is content on the whole, 0: is not."""
+
+    text: str
+    label: int
+    domain: str
+    kind: str
+    split: str
+
+
+class Instruction(NamedTuple):
+    """Something asked of an assistant for children's stories, and a good answer."""
+
+    kind: str
+    instruction: str
+    answer: str
+    split: str
+
+
+class Prompt(NamedTuple):
+    """Something asked without an answer, for pages that compare answers."""
+
+    kind: str
+    prompt: str
+    split: str
+
+
+DOMAINS = ("books", "meals", "gadgets", "code")
+
+
+def rows_of(name, row, **wanted):
+    """The rows of data/NAME.jsonl as `row`s, of those that have the `wanted` values (None: any)."""
+    lines = (course.data() / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row(**json.loads(line)) for line in lines]
+    for field, value in wanted.items():
+        known = sorted({getattr(r, field) for r in rows})
+        if value is not None and value not in known:
+            raise DataError(f"{name} has no {field} {value!r}: it has {', '.join(known)}.")
+    return [r for r in rows if all(value in (None, getattr(r, field)) for field, value in wanted.items())]
+
+
+def reviews(domain=None, split=None, kind=None):
+    """Short reviews of invented things, [Review]: text, label (1 = content), domain, kind, split.
+
+    domain: "books", "meals", "gadgets" or "code"   split: "train", "dev" or "test"
+    kind: "plain" says what it thinks (400 in a domain), "dry" leaves it to the reader (440)   None: all
+    """
+    return rows_of("reviews", Review, domain=domain, split=split, kind=kind)
+
+
+def instructions(split=None, kind=None):
+    """1,600 things asked about stories and a good answer to each, [Instruction]; split as in `reviews`."""
+    return rows_of("instructions", Instruction, split=split, kind=kind)
+
+
+def prompts(split=None, kind=None):
+    """320 things asked of an assistant, without an answer, [Prompt]; split as in `reviews`."""
+    return rows_of("prompts", Prompt, split=split, kind=kind)
 
 
 def minilm_folder():
