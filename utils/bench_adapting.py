@@ -17,7 +17,7 @@ from utils.lessons.bert import BERT, BertConfig
 from utils.lessons.finetuning import Classifier
 from utils.lessons.gpt import GPT, GPTConfig
 from utils.lessons.parameter_efficient import add_lora, learned
-from utils.lessons.sentence_embeddings import pad_right, token_batches
+from utils.lessons.sentence_embeddings import SentenceEncoder, mean_pool, pad_right, token_batches
 
 REFERENCE = "transformers’ Trainer, float32"
 SIDES = (REFERENCE, "ours, float32", "ours, bf16")
@@ -50,7 +50,8 @@ def new_gpt(sizes):
 def new_classifier(sizes):
     """An encoder of MiniLM's shape with random weights, and two classes."""
     torch.manual_seed(0)
-    return Classifier(BERT(BertConfig(**(MINILM | sizes["shape"]))), 2)
+    body = BERT(BertConfig(**(MINILM | sizes["shape"])))
+    return Classifier(SentenceEncoder(body, data.minilm_tokenizer()), 2)
 
 
 class Twin(nn.Module):
@@ -88,6 +89,11 @@ def review_rows(sizes):
     return [[i % n_tokens for i in tokenizer.encode(row.text).ids] for row in rows], [r.label for r in rows]
 
 
+def adapt(model, model_name):
+    """LoRA on our model; a head that is new learns, too."""
+    add_lora(model if model_name == "gpt" else model.body, RANK, ALPHA, WHERE[model_name][0])
+
+
 # ---- ours
 
 
@@ -96,7 +102,9 @@ def our_work(sizes, model_name, way, side):
     train.keep_memory()
     if model_name == "gpt":
         model, ids = new_gpt(sizes).train(), token_rows(sizes)
-        batches = [(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()) for rows in ids.split(sizes["batch"])]
+        batches = [
+            (rows[:, :-1].contiguous(), rows[:, 1:].contiguous()) for rows in ids.split(sizes["batch"])
+        ]
         objective = train.predict_next
     else:
         model, (rows, labels) = new_classifier(sizes).train(), review_rows(sizes)
@@ -106,8 +114,7 @@ def our_work(sizes, model_name, way, side):
         ]
         objective = verdict_loss
     if way == "LoRA":
-        body = model if model_name == "gpt" else model.body
-        add_lora(body, RANK, ALPHA, WHERE[model_name][0])
+        adapt(model, model_name)
     if side == "ours, float32":
         step = bench.plain_step(model, lambda *batch: objective(model, batch, None), weight_decay=0.0)
         return lambda: [step(*batch) for batch in batches]
@@ -124,7 +131,9 @@ def verdict_loss(model, batch, generator):
     lengths = [len(row) for row in rows]
     total = 0.0
     for group in token_batches(lengths, max(lengths) * len(rows) // 2):
-        logits = model(*pad_right([rows[i] for i in group]))
+        ids, mask = pad_right([rows[i] for i in group])
+        states = model.body.model.hidden(ids, mask)
+        logits = model.head(mean_pool(states.float(), mask).to(states.dtype))
         total = total + F.cross_entropy(logits.float(), labels[group], reduction="sum")
     return total / len(rows)
 
@@ -171,14 +180,13 @@ def with_peft(twin, model, model_name):
     """peft's LoRA on transformers' model, its random half that of ours, `model`."""
     from peft import LoraConfig, get_peft_model
 
-    ours, theirs = WHERE[model_name]
-    add_lora(model, RANK, ALPHA, ours)
-    settings = LoraConfig(
-        r=RANK, lora_alpha=ALPHA, target_modules=theirs, fan_in_fan_out=model_name == "gpt", lora_dropout=0.0
-    )
-    twin = get_peft_model(twin, settings)
+    adapt(model, model_name)
+    targets = WHERE[model_name][1]
+    settings = {"r": RANK, "lora_alpha": ALPHA, "fan_in_fan_out": model_name == "gpt"}
+    twin = get_peft_model(twin, LoraConfig(target_modules=targets, **settings))
+    ours = [p for name, p in model.named_parameters() if name.endswith((".a", ".b"))]
     with torch.no_grad():
-        for p, q in zip(learned(model), learned(twin), strict=True):
+        for p, q in zip(ours, learned(twin), strict=True):
             q.copy_(p)
     return twin
 
@@ -198,9 +206,9 @@ def reference_gpt(sizes, way):
 def reference_classifier(sizes, way):
     """The same of an encoder with a head, padded to the longest row of each batch."""
     model = new_classifier(sizes)
-    body = zoo.to_transformers(model.body)
+    body = zoo.to_transformers(model.body.model)
     if way == "LoRA":
-        body = with_peft(body, model.body, "encoder")
+        body = with_peft(body, model, "encoder")
 
     def collate(given):
         ids, mask = pad_right([row["input_ids"] for row in given])
@@ -286,11 +294,12 @@ def report(found, options, sizes):
     gpt, encoder = sizes["adapting"]["gpt"], sizes["adapting"]["encoder"]
     return f"""## Adapting
 
-Training steps of the course's GPT on news (batch {gpt["batch"]} × {gpt["length"]} tokens) and of an encoder of MiniLM's shape that
-judges reviews ({encoder["batch"]} a batch, as they come), with all weights or with LoRA of rank {RANK}, beside peft on transformers'
-model in transformers' Trainer: same weights, same batches, float32, fused AdamW, gradients clipped, no dropout. Each
-round is {gpt["steps"]} steps, what Trainer does around them included. The losses of all steps are equal, or the benchmark stops.
-Ours asks glibc to keep freed memory, as `fit` does, and computes reviews of like length together within a batch.
+Training steps of the course's GPT on news (batch {gpt["batch"]} × {gpt["length"]} tokens) and of an encoder of MiniLM's
+shape that judges reviews ({encoder["batch"]} a batch, as they come), with all weights or with LoRA of rank {RANK}. The
+reference is transformers' model, with peft's LoRA, in transformers' Trainer: same weights, same batches, float32,
+fused AdamW, gradients clipped, no dropout. Each round is {gpt["steps"]} steps, what Trainer does around them included.
+The losses of all steps are equal, or the benchmark stops. Ours asks glibc to keep freed memory, as `fit` does, and
+computes the reviews of a batch in groups of like length.
 
 {bench.table(head, rows)}
 """

@@ -11,6 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from utils.lessons.finetuning import Cached, batches, slope, update
+from utils.lessons.sentence_embeddings import mean_pool, pad_right
+
 
 class LoRA(nn.Module):
     """A frozen linear layer and a detour of rank r beside it: W x + (alpha / r) B A x.
@@ -207,3 +210,128 @@ class Prefix(nn.Module):
         """Logits (B, T, V), or states where there is no head."""
         states = self.hidden(ids, mask)
         return self.head(states) if self.head else states
+
+
+class Upper(Cached):
+    """A classifier whose lower blocks are frozen; in front of the upper ones may stand something.
+
+    prompt: (n, D), vectors that every text reads first   state: (blocks, 2, H, n, K), a prefix
+    """
+
+    append = Prefix.append
+
+    def __init__(self, model, n_frozen, states=None, prompt=None, state=None):
+        super().__init__(model, n_frozen, states)
+        self.prompt = None if prompt is None else nn.Parameter(prompt)
+        self.state = None if state is None else nn.Parameter(state)
+        self.body.requires_grad_(False)
+
+    def forward(self, x, mask):
+        """x: (B, T, D), mask: (B, T) → logits (B, C)."""
+        n = more = 0 if self.prompt is None else len(self.prompt)
+        if self.prompt is not None:
+            x = torch.cat([self.prompt.expand(len(x), -1, -1), x], dim=1)
+        if self.state is not None:
+            more += self.state.size(3)
+        looks = F.pad(mask, (more, 0), value=True)[:, None, None]
+        cache = None if self.state is None else self
+        for layer, block in enumerate(self.upper()):
+            x = block(x, mask=looks, layer=layer, cache=cache)
+        return self.head(mean_pool(x[:, n:], mask))
+
+    def upper(self):
+        return self.body.model.blocks[self.n_frozen :]
+
+
+LINEAR = "qkv", "out", "up", "down"
+
+
+def first_states(model, texts, n, seed):
+    """What block n_frozen reads of the first word of n texts, drawn with `seed`: (n, D)."""
+    drawn = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))[:n].tolist()
+    return model.inputs([texts[i] for i in drawn])[0][:, 1].clone()
+
+
+@torch.no_grad()
+def keys_and_values(blocks, x):
+    """What each of `blocks` keeps of x (n, D): (blocks, 2, H, n, K)."""
+    x, kept = x[None], []
+    for block in blocks:
+        kept.append(torch.cat(list(block.attention.project(x)[1:])))
+        x = block(x)
+    return torch.stack(kept)
+
+
+def adapt_classifier(model, method, size, n_frozen, states, texts, seed=0):
+    """A copy-free `Upper` on a Classifier, in which `method` of one `size` and the head learn."""
+    upper = Upper(model, n_frozen, states)
+    blocks = upper.upper()
+    if method in ("prompt", "prefix"):
+        x = first_states(upper, texts, size, seed)
+        more = {"prompt": x} if method == "prompt" else {"state": keys_and_values(blocks, x)}
+        return Upper(model, n_frozen, states, **more)
+    if method == "LoRA":
+        add_lora(blocks, size, 2 * size, LINEAR, seed)
+    if method == "adapters":
+        add_adapters(blocks, size, seed=seed)
+    if method == "BitFit":
+        only_biases(blocks)
+    if method == "all":
+        blocks.requires_grad_(True)
+    return upper
+
+
+def adapt_decoder(model, method, size, seed=0):
+    """A decoder in which `method` of one `size` learns."""
+    if method == "prompt":
+        return Prompted(model, size, seed)
+    if method == "prefix":
+        return Prefix(model, size, seed)
+    if method == "LoRA":
+        add_lora(model, size, 2 * size, LINEAR, seed)
+    if method == "adapters":
+        add_adapters(model, size, seed=seed)
+    if method == "BitFit":
+        only_biases(model)
+    return model
+
+
+def next_tokens(rows):
+    """Rows of ids → inputs (B, T) and targets (B, T), -1 where a row has ended."""
+    ids, mask = pad_right(rows)
+    targets = ids if mask is None else ids.masked_fill(~mask, -1)
+    return ids[:, :-1], targets[:, 1:]
+
+
+def text_loss(model, rows):
+    """Mean cross entropy of the next tokens of `rows`, in nats, and how many there are."""
+    inputs, targets = next_tokens(rows)
+    logits = model(inputs).flatten(0, 1)
+    return F.cross_entropy(logits, targets.flatten(), ignore_index=-1), (targets >= 0).sum()
+
+
+@torch.no_grad()
+def nats(model, rows, batch=32):
+    """The loss of a decoder on rows of ids, in nats for each token."""
+    rows = sorted(rows, key=len)
+    found = [text_loss(model, rows[i : i + batch]) for i in range(0, len(rows), batch)]
+    return (sum(loss * n for loss, n in found) / sum(n for _, n in found)).item()
+
+
+def tune(model, rows, steps, rate, seed=0, batch=8, log=None):
+    """Let what learns in a decoder learn from rows of ids; the stop button leaves it usable.
+
+    log: called as log(step, loss) after each step
+    """
+    optimizer = torch.optim.AdamW(learned(model), lr=rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: slope(step, steps))
+    try:
+        for step, chosen in enumerate(batches(len(rows), batch, steps, seed)):
+            loss, _ = text_loss(model, [rows[i] for i in chosen])
+            update(optimizer, loss)
+            schedule.step()
+            if log:
+                log(step, loss.item())
+    except KeyboardInterrupt:
+        print(f"Stopped in step {step + 1} of {steps}: the model is usable as it is.")
+    return model
