@@ -30,10 +30,19 @@ SMALL = {
     ("prefix", 5): 1e-1,
 }
 RATES = {  # model: {(method, size): rate}, chosen on dev with seed 0
-    "reviews": {},
+    "reviews": {
+        ("all", 0): 5e-4,
+        ("LoRA", 8): 5e-3,
+        ("LoRA", 1): 1e-2,
+        ("adapters", 8): 1e-2,
+        ("BitFit", 0): 3e-2,
+        ("prompt", 8): 3e-1,
+        ("prefix", 8): 3e-1,
+        ("head", 0): 1e-2,
+    },
     "gpt-200k": SMALL,
     "gpt-1m": SMALL | {("prompt", 20): 1e-1},
-    "gpt": {},
+    "gpt": {("all", 0): 1e-3, ("LoRA", 4): 1e-2, ("prompt", 20): 1e-1},
 }
 
 

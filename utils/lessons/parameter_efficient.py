@@ -64,6 +64,9 @@ def learned(model):
     return [p for p in model.parameters() if p.requires_grad]
 
 
+EVERYWHERE = "qkv", "out", "up", "down"  # the matrices of our blocks
+
+
 def add_lora(model, rank=4, alpha=8, where=("qkv",), seed=0):
     """LoRA on every layer of `model` that `where` names; the rest is frozen. Returns its a's and b's."""
     generator = torch.Generator().manual_seed(seed)
@@ -243,9 +246,6 @@ class Upper(Cached):
         return self.body.model.blocks[self.n_frozen :]
 
 
-LINEAR = "qkv", "out", "up", "down"
-
-
 def first_states(model, texts, n, seed):
     """What block n_frozen reads of the first word of n texts, drawn with `seed`: (n, D)."""
     drawn = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))[:n].tolist()
@@ -263,7 +263,7 @@ def keys_and_values(blocks, x):
 
 
 def adapt_classifier(model, method, size, n_frozen, states, texts, seed=0):
-    """A copy-free `Upper` on a Classifier, in which `method` of one `size` and the head learn."""
+    """An `Upper` on lesson 16's Classifier, in which `method` of one `size` and the head learn."""
     upper = Upper(model, n_frozen, states)
     blocks = upper.upper()
     if method in ("prompt", "prefix"):
@@ -271,7 +271,7 @@ def adapt_classifier(model, method, size, n_frozen, states, texts, seed=0):
         more = {"prompt": x} if method == "prompt" else {"state": keys_and_values(blocks, x)}
         return Upper(model, n_frozen, states, **more)
     if method == "LoRA":
-        add_lora(blocks, size, 2 * size, LINEAR, seed)
+        add_lora(blocks, size, 2 * size, EVERYWHERE, seed)
     if method == "adapters":
         add_adapters(blocks, size, seed=seed)
     if method == "BitFit":
@@ -288,7 +288,7 @@ def adapt_decoder(model, method, size, seed=0):
     if method == "prefix":
         return Prefix(model, size, seed)
     if method == "LoRA":
-        add_lora(model, size, 2 * size, LINEAR, seed)
+        add_lora(model, size, 2 * size, EVERYWHERE, seed)
     if method == "adapters":
         add_adapters(model, size, seed=seed)
     if method == "BitFit":
