@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from utils import zoo
+from utils import efficient, zoo
 from utils.lessons import parameter_efficient as pe
 from utils.lessons.attention import Heads
 from utils.lessons.bert import BERT, BertConfig
@@ -303,3 +303,35 @@ def test_the_stop_button_leaves_a_usable_model(capsys):
     pe.tune(model, [[1, 5, 6, 2], [1, 7, 2]], 5, 0.1, log=press)
     assert "Stopped in step 1 of 5" in capsys.readouterr().out
     assert model(IDS).isfinite().all()
+
+
+def test_the_table_is_whole_and_counts_by_formula():
+    """Every training that `efficient` names is there with three seeds, and its count is the formula's."""
+    table = {(row["model"], row["method"], row["size"], row["seed"]): row for row in efficient.read()}
+    asked = {
+        (model, *which, seed)
+        for model, rates in efficient.RATES.items()
+        for which in rates
+        for seed in efficient.SEEDS
+    }
+    assert table.keys() == asked
+    shapes = {"reviews": (2, 384, 770), "gpt-200k": (2, 28, 0), "gpt-1m": (3, 112, 0), "gpt": (5, 320, 0)}
+    for (model, method, size, _), row in table.items():
+        L, D, head = shapes[model]
+        front = {"prompt": size * D, "prefix": 2 * L * size * D, "head": 0}
+        inside = {"LoRA": L * size * 16 * D, "adapters": L * 2 * (2 * D * size + size + D)}
+        known = front | inside
+        if method in known:
+            assert row["numbers"] == known[method] + head
+        assert row["rate"] == efficient.RATES[model][method, size]
+        assert (row["old after"] is None) == (model == "reviews")
+
+
+def test_a_row_of_the_table_can_be_made_again():
+    """LoRA of rank 1 in the smallest GPT: the same losses, but for another machine's rounding."""
+    rate = efficient.RATES["gpt-200k"]["LoRA", 1]
+    numbers, *found = efficient.text_run("gpt-200k", "LoRA", 1, rate, seed=0)
+    names = "before", "after", "old before", "old after"
+    row = next(r for r in efficient.read() if (r["model"], r["method"], r["size"]) == ("gpt-200k", "LoRA", 1))
+    assert numbers == row["numbers"]
+    assert found == pytest.approx([row[name] for name in names], abs=0.02)

@@ -35,7 +35,7 @@ RATES = {  # model: {(method, size): rate}, chosen on dev with seed 0
         ("LoRA", 8): 5e-3,
         ("LoRA", 1): 1e-2,
         ("adapters", 8): 1e-2,
-        ("BitFit", 0): 3e-2,
+        ("BitFit", 0): 1e-2,
         ("prompt", 8): 3e-1,
         ("prefix", 8): 3e-1,
         ("head", 0): 1e-2,
