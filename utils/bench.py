@@ -791,7 +791,8 @@ def machine_report(options):
     name, sets = course.processor()
     libc = " ".join(platform.libc_ver()).strip()
     versions = [
-        f"{package} {metadata.version(package)}" for package in ("torch", "transformers", "tokenizers")
+        f"{package} {metadata.version(package)}"
+        for package in ("torch", "transformers", "tokenizers", "peft")
     ]
     rows = [
         ["processor", f"{name}, {course.cores()} cores for this run"],

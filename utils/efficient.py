@@ -32,7 +32,6 @@ SMALL = {
 RATES = {  # model: {(method, size): rate}, chosen on dev with seed 0
     "reviews": {
         ("all", 0): 5e-4,
-        ("LoRA", 8): 5e-3,
         ("LoRA", 1): 1e-2,
         ("adapters", 8): 1e-2,
         ("BitFit", 0): 1e-2,

@@ -248,7 +248,8 @@ class Upper(Cached):
 
 def first_states(model, texts, n, seed):
     """What block n_frozen reads of the first word of n texts, drawn with `seed`: (n, D)."""
-    drawn = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))[:n].tolist()
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(len(texts), generator=generator)[:n].tolist()
     return model.inputs([texts[i] for i in drawn])[0][:, 1].clone()
 
 
