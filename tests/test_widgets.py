@@ -18,8 +18,10 @@ import toys
 from tokenizers import Tokenizer, models
 
 from utils import show, widgets, zoo
-from utils.lessons import decoding, tokens
+from utils.lessons import decoding, scale, tokens
 from utils.lessons.bert import BERT, BertConfig
+from utils.lessons.gpt import GPTConfig
+from utils.lessons.modern_decoders import LlamaConfig
 
 EOS, LN2 = 2, math.log(2)
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -793,3 +795,181 @@ def test_a_painted_caption_without_widgets_is_a_picture_and_words(monkeypatch):
     monkeypatch.setattr(widgets, "ipywidgets", None)
     bundle = widgets.caption_pictures(blot, CHOICES, ("red", "ring"))._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "image/png"} and "red ring" in bundle["text/plain"]
+
+
+# What a model costs
+
+
+COST_SHAPES = {
+    "GPT-2": GPTConfig(50_257, 1024, 12, 12, 768),
+    "Llama 2 70B": LlamaConfig(32_000, 4096, 80, 64, 8192, 1e-5, 28_672, 8, tied=False),
+}
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [(2.5, "2.5"), (999, "999"), (1720320, "1.72 million"), (43_210, "43,210"), (68.98e9, "69 billion")]
+    + [(2e12, "2 trillion"), (8.28e23, "8.3e+23")],
+)
+def test_large_numbers_are_said_in_words(number, words):
+    assert widgets.in_words(number) == words
+
+
+def test_the_bill_is_the_lessons_arithmetic():
+    state = widgets.calculator(COST_SHAPES, "Llama 2 70B", gpus=6000, utilisation=0.46, price=2).state
+    data = state.compute()
+    n = 68_976_648_192
+    assert data["parameters"] == n and data["file"] == 2 * n and data["training_memory"] == 16 * n
+    assert data["rule"] == 6 * n * 2 * 10**12 and data["tokens_each"] == pytest.approx(29, rel=0.01)
+    assert data["flops"] == 3 * scale.forward_flops(COST_SHAPES["Llama 2 70B"], 4096) * 2e12 / 4096
+    assert data["hours"] == pytest.approx(data["flops"] / (312e12 * 0.46 * 3600))
+    assert data["hours"] == pytest.approx(1_720_320, rel=0.01)  # what the model's card says
+    assert data["days"] == pytest.approx(12, rel=0.02) and data["dollars"] == pytest.approx(2 * data["hours"])
+    assert data["least_gpus"] == 14 and data["cache"] == 327_680 * 4096
+    assert ("dollars", "3.44 million") in state.lines()
+
+
+def test_moving_the_sliders_writes_another_bill():
+    moving = widgets.calculator(COST_SHAPES, "Llama 2 70B")
+    state, parts = moving.state, moving.parts
+    shown, days = parts["image"].value, state.compute()["days"]
+    parts["gpus"].value = 1024
+    assert state.compute()["days"] == pytest.approx(days * 6000 / 1024) and parts["image"].value != shown
+    dollars = state.compute()["dollars"]
+    parts["price"].value = 2.32
+    assert state.compute()["dollars"] == pytest.approx(2 * dollars)
+    parts["utilisation"].value = 0.92
+    assert state.compute()["dollars"] == pytest.approx(dollars)
+    parts["tokens"].value = 10**12
+    assert state.compute()["dollars"] == pytest.approx(dollars / 2)
+    counted = state.compute()["flops"]
+    parts["length"].value = 2**17
+    assert state.compute()["flops"] > 2 * counted
+    parts["name"].value = "GPT-2"
+    assert state.compute()["parameters"] == 124_439_808 and "GPT-2" in parts["note"].value
+
+
+def test_settings_between_the_marks_are_kept_and_unknown_models_refused():
+    moving = widgets.calculator(COST_SHAPES, "GPT-2", tokens=3.3e9, gpus=3)
+    assert moving.parts["tokens"].value == 3_300_000_000 and moving.parts["gpus"].value == 3
+    with pytest.raises(ValueError, match="no 'GPT-9' among GPT-2, Llama 2 70B"):
+        widgets.calculator(COST_SHAPES, "GPT-9")
+
+
+def test_the_calculator_without_widgets_is_a_picture_and_words(monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    bundle = widgets.calculator(COST_SHAPES, "Llama 2 70B")._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "2 trillion tokens" in bundle["text/plain"]
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+# Which pitfall is it?
+
+
+@pytest.fixture
+def curves():
+    sick = {"x": [0, 1, 2], "lines": {"training": [3, 2, 1], "held out <b>": torch.tensor([3, 2.0, 4])}}
+    well = {"x": [0, 1], "lines": {"training": [3, 2], "held out": [3, 2]}}
+    return [
+        sick | {"pitfall": "overfitting", "why": "held out turns"},
+        well | {"pitfall": "all is well", "why": "both fall"},
+    ]
+
+
+def test_an_answer_is_judged_once_and_only_then_explained(curves):
+    state = widgets.WhichPitfall(curves)
+    assert state.choices == ["all is well", "overfitting"]  # their order tells nothing
+    assert state.compute()["right"] is None and state.compute()["why"] == ""
+    state.answer("all is well")
+    state.answer("overfitting")  # too late
+    assert state.compute()["right"] is False and state.compute()["why"] == "held out turns"
+    state.move()
+    state.answer("all is well")
+    assert state.compute()["right"] and state.compute()["score"] == 1
+    state.move()
+    assert state.compute()["case"] == 1 and state.compute()["said"] == "all is well"
+    state.restart()
+    assert state.compute()["right"] is None and state.compute()["score"] == 0
+    with pytest.raises(ValueError, match="all is well, overfitting, not measles"):
+        state.answer("measles")
+
+
+def test_the_doctors_buttons_play_and_the_words_say_what_the_picture_shows(curves):
+    moving = widgets.which_pitfall(curves)
+    parts, before = moving.parts, moving.parts["image"].value
+    assert [pick.description for pick in parts["picks"]] == moving.state.choices
+    assert "training 3.00 → 1.00" in parts["note"].value and "overfitting" not in parts["note"].value
+    assert "<b>" not in parts["note"].value
+    parts["picks"][1].click()
+    assert "Right: held out turns" in parts["note"].value and all(p.disabled for p in parts["picks"])
+    parts["next"].click()
+    assert parts["image"].value != before and not any(p.disabled for p in parts["picks"])
+    parts["picks"][1].click()
+    assert "Not overfitting, but all is well: both fall. 1 of 2 right" in parts["note"].value
+    parts["start over"].click()
+    assert moving.state.answers == {} and "Case 1 of 2" in parts["note"].value
+
+
+def test_the_doctor_without_widgets_is_a_picture_and_words(curves, monkeypatch):
+    bundle = widgets.which_pitfall(curves)._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png", VIEW} and "Case 1 of 2" in bundle["text/plain"]
+    assert "overfitting" not in bundle["text/plain"]
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    assert set(widgets.which_pitfall(curves)._repr_mimebundle_()) == {"text/plain", "image/png"}
+
+
+# The labelling table
+
+
+ANSWERS = [
+    ("Tell me of a fox.", "A <fox>.", "No."),
+    ("And a hen?", "Hen!", "Hens. Two & more."),
+    ("Bye", "b", "c"),
+]
+
+
+def test_clicks_count_and_stand_ins_fill_the_rest():
+    table = widgets.labelling_table(ANSWERS, [0, 1, 1])
+    state, parts = table.state, table.parts
+    assert state.verdicts() == [0, 1, 1] and state.compute()["n_clicked"] == 0
+    parts["Right is better"].click()
+    assert state.at == 1 and state.verdicts() == [1, 1, 1]
+    parts["Left is better"].click(), parts["Skip"].click()
+    assert state.at == 2 and state.clicked == [1, 0, None] and state.verdicts() == [1, 0, 1]
+    assert "2 of 3 pairs judged" in parts["note"].value
+
+
+def test_a_verdict_can_be_seen_changed_and_taken_back():
+    parts = (table := widgets.labelling_table(ANSWERS, [0, 1, 1])).parts
+    parts["Right is better"].click(), parts["Back"].click(), parts["Back"].click()
+    assert table.state.at == 0 and table.state.compute()["chosen"] == 1
+    assert "3px" in parts["boxes"][1].value and "3px" not in parts["boxes"][0].value
+    parts["Clear"].click()
+    assert table.state.at == 0 and table.state.verdicts() == [0, 1, 1]
+    parts["Left is better"].click()
+    assert table.state.clicked == [0, None, None]
+
+
+def test_answers_cannot_break_the_table_and_its_ends_hold():
+    parts = (table := widgets.labelling_table(ANSWERS, [0, 1, 1])).parts
+    assert "A &lt;fox&gt;." in parts["boxes"][0].value
+    for _ in range(5):
+        parts["Skip"].click()
+    assert table.state.at == 2
+    for _ in range(3):
+        parts["Right is better"].click()
+    assert table.state.clicked == [None, None, 1] and table.state.at == 2
+
+
+@pytest.mark.parametrize("rows, verdicts", [(ANSWERS, [0, 1]), ([], [])])
+def test_each_pair_needs_a_stand_in(rows, verdicts):
+    with pytest.raises(ValueError, match="one verdict for each pair"):
+        widgets.labelling_table(rows, verdicts)
+
+
+def test_a_table_without_widgets_is_a_picture_and_words(monkeypatch):
+    monkeypatch.setattr(widgets, "ipywidgets", None)
+    table = widgets.labelling_table(ANSWERS, [0, 1, 1])
+    bundle = table._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"} and "Tell me of a fox." in bundle["text/plain"]
+    assert table.state.verdicts() == [0, 1, 1]

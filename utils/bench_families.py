@@ -18,7 +18,6 @@ from utils.lessons.sentence_embeddings import pad_right, token_batches
 REFERENCE = "transformers, float32"
 SIDES = (REFERENCE, "ours, float32", "ours, bf16")
 ALLOWED = {"train": 1e-2, "encode": 0.1}  # how far bf16 may be from float32, as a share; float32: 1e-4
-FIRST = 7  # the tokens before it are special
 N_TOKENS = 128  # the longest text that all families read
 FRAME = 320  # samples of a wave that become one frame, as it is cut for all published ears
 
@@ -44,7 +43,7 @@ def paired(pairs, verdict):
 
 def strangers(ids, generator):
     """ids with every seventh token or so replaced, and where: what ELECTRA's discriminator is asked."""
-    others = torch.randint(FIRST, objectives.VOCAB_SIZE, ids.shape, generator=generator)
+    others = torch.randint(objectives.FIRST_EXTRA, objectives.VOCAB_SIZE, ids.shape, generator=generator)
     filled = ids.where(torch.rand(ids.shape, generator=generator) >= 0.15, others)
     return {"input_ids": filled, "labels": (filled != ids).long()}
 
@@ -130,18 +129,18 @@ TASKS = {  # family: its head, our objective, theirs
     "bart": ("language", "noise", noise),
     "hubert": ("letters", heard, spoken),
 }
-TASKS = {family: task for family, task in TASKS.items() if family in zoo.FAMILIES}
 
 
 def shape(sizes, family):
     """The zoo's shape; an ear gets one of its width, with a norm in each layer, so that padding is not heard."""
     if family != "hubert":
         return sizes["shape"]
-    zoo_shape = {"n_layers": 4, "n_heads": 5, "d_model": 160, "d_ff": 640} | sizes["shape"]
-    ear = {"widths": (160,) * 7, "wave_norm": "layer", "norm_first": True}
-    return (
-        zoo_shape | ear | {"place_groups": 10}
-    )  # below 16 channels a group, torch 2.13's bf16 answer is wrong
+    like = bert.BertConfig(**sizes["shape"])
+    ear = {"widths": (like.d_model,) * 7, "wave_norm": "layer", "norm_first": True}
+    ear["place_groups"] = (
+        like.d_model // 16
+    )  # with fewer channels in a group, torch 2.13's bf16 answer is wrong
+    return ear | {name: getattr(like, name) for name in ("n_layers", "n_heads", "d_model", "d_ff")}
 
 
 def new_model(sizes, family):
@@ -182,7 +181,7 @@ def sounds(n):
     """n waves of half a second to two, some samples behind the last frame: noise, as only lengths matter."""
     draw = {"generator": torch.Generator().manual_seed(0)}
     lengths = torch.randint(25, 100, (n,), **draw) * FRAME + FRAME // 4
-    return [torch.randn(length, **draw).tolist() for length in lengths]
+    return [torch.randn(length, **draw) for length in lengths]
 
 
 def running_input(sizes, family):
@@ -195,7 +194,7 @@ def running_input(sizes, family):
 
 
 def rows_of(sizes, family):
-    """What is encoded, as lists: sentences of at most N_TOKENS tokens, or waves; and how many states each gets."""
+    """What is encoded: sentences of at most N_TOKENS tokens, or waves; and how many states each gets."""
     if family == "hubert":
         rows = sounds(sizes["sentences"])
         return rows, [len(row) // FRAME for row in rows]

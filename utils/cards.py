@@ -29,6 +29,38 @@ WORDS = {
 }
 
 
+def parameters(model):
+    """The beginning of each card: "BERT with 2,299,586 parameters"."""
+    return f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters"
+
+
+def origin(name):
+    """What made it, and what its text asks to be named."""
+    return (
+        f"`python -m utils.zoo train {name}`. Part of its training text was written by Llama 3.1 "
+        "(Built with Llama) and other models; see the zoo's README."
+    )
+
+
+def optimizer(recipe):
+    """How every member learns."""
+    rest = "AdamW for the rest" + f" at {recipe.outer:g} times the rate" * (recipe.outer != 1)
+    return (
+        f"- Optimizer: Muon for inner matrices, {rest}, rate {recipe.rate:g}, warm-up and cosine; bf16 "
+        "arithmetic, float32 weights, gradients clipped at norm 1"
+    )
+
+
+def growth(recipe):
+    """How a member begins with what is near."""
+    if recipe.objective == "spans":
+        lengths = ((share, objectives.PIECE * sight) for share, sight in pretrain.SIGHTS)
+        pieces = ", ".join(f"{n} tokens until {share:.0%}" for share, n in lengths if n < recipe.length)
+        return f"- Pieces: {pieces} of the steps, then whole rows; a hole's neighbours are found sooner so"
+    near = ", ".join(f"{sight} tokens to each side until {share:.0%}" for share, sight in pretrain.SIGHTS)
+    return f"- Sight: {near} of the steps, then all; learned positions find neighbours sooner so"
+
+
 def heldout(model, tokenizer, corpus):
     """Rows (source, in words, bits per byte, perplexity a token) over the whole `dev` part of each source."""
     for source, parts in pretrain.read_corpus(corpus, WORDS).items():
@@ -119,36 +151,38 @@ def fill_in(model, ids, holes):
     return model.head(model.hidden(hidden)[each, holes])
 
 
-def blanks(model, tokenizer, corpus, n=512):
-    """Rows (source, in words, nats, right): one token of 128 is gone, in `n` rows of the `dev` part of each source."""
-    recipe = pretrain.RECIPES["bert"]
+def held_out(tokenizer, corpus, n):
+    """(source, in words, ids (n, 128)): rows of the `dev` part of each source."""
     for source, parts in pretrain.read_corpus(corpus, WORDS).items():
-        ids = pretrain.held_out_rows(tokenizer, parts["dev"], recipe, n)
+        yield (
+            source,
+            WORDS[source],
+            pretrain.held_out_rows(tokenizer, parts["dev"], pretrain.RECIPES["bert"], n),
+        )
+
+
+def blanks(model, tokenizer, corpus, n=512):
+    """Rows (source, in words, nats, right): one token of 128 is gone, in `n` held-out rows of each source."""
+    for source, words, ids in held_out(tokenizer, corpus, n):
         holes = torch.randint(1, ids.size(1), (len(ids),), generator=torch.Generator().manual_seed(0))
         answers = ids[torch.arange(len(ids)), holes]
-        logits = torch.cat(
-            [fill_in(model, *part) for part in zip(ids.split(64), holes.split(64), strict=True)]
-        )
+        batches = zip(ids.split(64), holes.split(64), strict=True)
+        logits = torch.cat([fill_in(model, *batch) for batch in batches])
         kept = answers >= objectives.FIRST_EXTRA
         loss = torch.nn.functional.cross_entropy(logits[kept], answers[kept]).item()
         right = (logits[kept].argmax(-1) == answers[kept]).double().mean().item()
-        yield source, WORDS[source], f"{loss:.2f}", f"{right:.1%}"
+        yield source, words, f"{loss:.2f}", f"{right:.1%}"
 
 
 def replaced(pair, tokenizer, corpus, n=512):
     """Rows (source, in words, found, false alarms): what ELECTRA says of a text in which its generator filled 15 %."""
-    for source, parts in pretrain.read_corpus(corpus, WORDS).items():
-        ids = pretrain.held_out_rows(tokenizer, parts["dev"], pretrain.RECIPES["bert"], n)
+    for source, words, ids in held_out(tokenizer, corpus, n):
         with torch.no_grad():
             filled, _ = bert_family.corrupt(pair, ids, torch.Generator().manual_seed(0))
             verdicts = pair.discriminator(filled) > 0
         false = filled != ids
-        yield (
-            source,
-            WORDS[source],
-            f"{verdicts[false].double().mean():.1%}",
-            f"{verdicts[~false].double().mean():.1%}",
-        )
+        found, alarms = (verdicts[which].double().mean() for which in (false, ~false))
+        yield source, words, f"{found:.1%}", f"{alarms:.1%}"
 
 
 OWN_TASK = {
@@ -177,8 +211,6 @@ def write_relative(name, corpus):
         if pretrain.WATCHED[0] in e
     ]
     last = dict(zip(("step", "loss", *pretrain.WATCHED), curve[-1], strict=True))
-    n_parameters = sum(p.numel() for p in model.parameters())
-    near = ", ".join(f"{sight} tokens to each side until {share:.0%}" for share, sight in pretrain.SIGHTS)
     if name == "electra":
         pair = ElectraPair()
         pair.discriminator.load_state_dict(model.state_dict())
@@ -192,20 +224,15 @@ def write_relative(name, corpus):
         )
     parts = [
         f"# {name}",
-        f"{type(model).__name__} with {n_parameters:,} parameters, made by `python -m utils.zoo train {source}`. "
-        "Part of its training text was written by Llama 3.1 (Built with Llama) and other models; see the zoo's README.",
+        f"{parameters(model)}, made by {origin(source)}",
         "## How it was made",
         f"- Shape: `{model.config}`",
         f"- Task: {recipe.objective} ({OWN_TASK[recipe.objective]})"
         + (f"; it learns from `{recipe.parent}`" if recipe.parent else ""),
         f"- Text: the mix of `gpt`, the first {run['tokens']:,} tokens of it, in {run['steps']:,} steps of "
         f"{recipe.batch} × {recipe.length}, the same for every family",
-        *(
-            [f"- Sight: {near} of the steps, then all; learned positions find neighbours sooner so"]
-            * recipe.grows
-        ),
-        f"- Optimizer: Muon for inner matrices, AdamW for the rest, rate {recipe.rate:g}, warm-up and cosine; bf16 "
-        "arithmetic, float32 weights, gradients clipped at norm 1",
+        *([growth(recipe)] * recipe.grows),
+        optimizer(recipe),
         f"- Time: {run['seconds'] / 60:.0f} minutes on {run['hardware']}",
         "- Stored in float16. Its own task on a held-out part, float32 before and float16 after: "
         + "; ".join(f"{s} {last[s]:.4f}, {run['stored'][s]:.4f}" for s in pretrain.WATCHED),
@@ -275,19 +302,15 @@ def write_sentences(name, corpus):
     found = {who: partners(encoder, held_out) for who, encoder in encoders.items()}
     sizes = [f"{kind} ({n})" for kind, (n, _) in found[name].items()]
     shares = ", ".join(f"{kind} {share}" for kind, share in pretrain.PAIRS.items())
-    n_parameters = sum(p.numel() for p in model.parameters())
     parts = [
         f"# {name}",
-        f"{type(model).__name__} with {n_parameters:,} parameters that makes a vector of a sentence: the mean of its "
-        f"states. Made by `python -m utils.zoo train {name}`. Part of its training text was written by Llama 3.1 "
-        "(Built with Llama) and other models; see the zoo's README.",
+        f"{parameters(model)} that makes a vector of a sentence: the mean of its states. Made by {origin(name)}",
         "## How it was made",
         f"- Shape: `{model.config}`, every weight from `{recipe.parent}`",
         f"- Task: {recipe.objective} ({OWN_TASK[recipe.objective]})",
         f"- Text: {run['pairs']:,} pairs, {recipe.batch} of one kind at a step, {run['steps']:,} steps; kinds drawn "
         f"in the ratio {shares}",
-        f"- Optimizer: Muon for inner matrices, AdamW for the rest, rate {recipe.rate:g}, warm-up and cosine; bf16 "
-        "arithmetic, float32 weights, gradients clipped at norm 1",
+        optimizer(recipe),
         f"- Time: {run['seconds'] / 60:.0f} minutes on {run['hardware']}",
         f"- Stored in float16. sts-open, float32 before and float16 after: {curve[-1][-1]:.4f}, "
         f"{run['stored']['sts-open']:.4f}",
@@ -325,18 +348,15 @@ def write(name, corpus):
     last = scored[-1]
     stored = {s: run["stored"][s] for s in pretrain.WATCHED if s in run["stored"]}
     pairs = [(task, *grammar(model, tokenizer, corpus, task)) for task in ("blimp", "zorro")]
-    n_parameters = sum(p.numel() for p in model.parameters())
     mix = ", ".join(f"{source} × {times:g}" for source, times in recipe.mix.items())
     parts = [
         f"# {name}",
-        f"{type(model).__name__} with {n_parameters:,} parameters, made by `python -m utils.zoo train {name}`. "
-        "Part of its training text was written by Llama 3.1 (Built with Llama) and other models; see the zoo's README.",
+        f"{parameters(model)}, made by {origin(name)}",
         "## How it was made",
         f"- Shape: `{model.config}`",
         f"- Text: {mix}, shuffled; of this the first {run['tokens']:,} tokens, in {run['steps']:,} steps of "
         f"{recipe.batch} × {recipe.length}",
-        f"- Optimizer: Muon for inner matrices, AdamW for the rest, rate {recipe.rate:g}, warm-up and cosine; bf16 "
-        "arithmetic, float32 weights, gradients clipped at norm 1",
+        optimizer(recipe),
         f"- Time: {run['seconds'] / 3600:.2f} hours on {run['hardware']}",
         "- Stored in float16. Bits per byte on a held-out part, float32 before and float16 after: "
         + "; ".join(f"{s} {last[s]:.4f}, {stored[s]:.4f}" for s in stored),

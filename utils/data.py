@@ -188,6 +188,17 @@ class Prompt(NamedTuple):
     split: str
 
 
+class Preference(NamedTuple):
+    """Two answers to one request; better: 0, the one, or 1, the other.  by: "reader" or "rule"."""
+
+    request: str
+    one: str
+    other: str
+    better: int
+    by: str
+    split: str
+
+
 DOMAINS = ("books", "meals", "gadgets", "code")
 
 
@@ -219,6 +230,15 @@ def instructions(split=None, kind=None):
 def prompts(split=None, kind=None):
     """320 things asked of an assistant, without an answer, [Prompt]; split as in `reviews`."""
     return rows_of("prompts", Prompt, split=split, kind=kind)
+
+
+def preferences(split=None, by=None):
+    """724 pairs of answers that a small assistant wrote, with a verdict on each, [Preference]; " …" = unfinished.
+
+    split: "train" (601) or "test" (123)   by: "reader", 30 that were read, or "rule", 694 by lesson 20's rule,
+    which erred at random: about one verdict in eight is wrong   None: all
+    """
+    return rows_of("preferences", Preference, split=split, by=by)
 
 
 def minilm_folder():
@@ -284,3 +304,11 @@ def samples(file):
     with wave.open(io.BytesIO(file)) as sound:
         numbers = np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32) / 32768
         return numbers.reshape(-1, sound.getnchannels()).mean(1)
+
+
+def ladder():
+    """The runs of lesson 21's ladder of models, each a dict: size, config, parameters, tokens, seed, loss …
+
+    Made by `python -m utils.ladder`; data/README.md says what stands in a row.
+    """
+    return json.loads((course.data() / "ladder.json").read_text(encoding="utf-8"))["rows"]

@@ -474,6 +474,7 @@ def reached(modules, start):
     return found
 
 
+@cache
 def family_code():
     """{name of a family: [(module, statement, lines)]}: the code that each family adds to those before it."""
     modules, before, added = family_modules(), set(), {}

@@ -587,6 +587,21 @@ def table(rows, digits=3):
     return "\n".join(lines)
 
 
+@styled
+def bill(lines, title):
+    """A bill: what stands on the left, how much on the right, one line each; lines: [(what, how much)]."""
+    figure, axes = blank_axes(6.4, 0.34 * len(lines) + 0.6)
+    for row, (what, amount) in enumerate(lines):
+        y = len(lines) - row - 0.5
+        axes.text(0, y, what, va="center")
+        axes.text(1, y, amount, va="center", ha="right", weight="bold")
+        axes.axhline(y - 0.5, color=PALE, linewidth=0.8)
+    axes.set(xlim=(0, 1), ylim=(0, len(lines)))
+    axes.axis("off")
+    axes.set_title(title)
+    return figure
+
+
 # Beam search -----------------------------------------------------------------------------------------
 
 
@@ -714,6 +729,34 @@ def beam_tree(history, tokenizer=None, step=None, sentence=0, prompt=""):
     )
     if prompt:
         axes.set_title(f"{prompt} …")
+    return figure
+
+
+# Two answers, side by side ---------------------------------------------------------------------------
+
+
+@styled
+def two_answers(request, answers, chosen=None, title=None):
+    """A request and two answers to it, side by side; the one that is `chosen` (0 or 1) has a bold frame."""
+    texts = [textwrap.fill(" ".join(answer.split()), 40) for answer in answers]
+    asked = textwrap.fill(" ".join(request.split()), 84)
+    n_lines, n_asked = max(text.count("\n") for text in texts) + 1, asked.count("\n") + 1
+    figure, axes = blank_axes(8.4, 0.25 * (n_lines + n_asked) + 1.2)
+    depth = n_asked + n_lines + 2.4
+    axes.text(0.05, 0.1, asked, va="top", size=11.5, weight="bold")
+    for i, (text, name) in enumerate(zip(texts, ("left", "right"))):
+        edge, thick = (ORANGE, 3) if chosen == i else (PALE, 1.2)
+        corner, shape = (0.05 + 4.2 * i, n_asked + 0.7), {"boxstyle": "round,pad=0,rounding_size=0.1"}
+        shape |= {"facecolor": PAPER, "edgecolor": edge, "linewidth": thick, "mutation_aspect": 4}
+        axes.add_patch(FancyBboxPatch(corner, 4.05, n_lines + 1.4, **shape))
+        axes.text(
+            corner[0] + 0.12, corner[1] + 0.25, name, va="top", size=9, color=edge if chosen == i else GREY
+        )
+        axes.text(corner[0] + 0.12, corner[1] + 1.15, text, va="top", size=10.5)
+    axes.set(xlim=(0, 8.4), ylim=(depth, 0))
+    axes.axis("off")
+    if title:
+        axes.set_title(title)
     return figure
 
 

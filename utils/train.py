@@ -64,8 +64,8 @@ def cosine(step, steps, warmup=100, floor=0.0):
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def make_optimizers(model, rate=4e-3, weight_decay=0.05):
-    """Muon for the matrices between the layers, AdamW for embeddings, norms and biases.
+def make_optimizers(model, rate=4e-3, weight_decay=0.05, outer=1):
+    """Muon for the matrices between the layers, AdamW for embeddings, norms and biases, at `outer` times the rate.
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; rates matched to AdamW's.
     """
@@ -77,12 +77,13 @@ def make_optimizers(model, rate=4e-3, weight_decay=0.05):
         for p in m.parameters()
         if p.ndim == 2
     }
-    inner, outer = [], []
+    inner, others = [], []
     for name, p in model.named_parameters():
         is_inner = id(p) in matrices - tables and not name.endswith("head.weight")
-        (inner if is_inner else outer).append(p)
+        (inner if is_inner else others).append(p)
     muon = torch.optim.Muon(inner, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
+    rest = [{"params": others, "times": outer}]
+    return [muon, torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
 
 
 class MixedPrecision:
@@ -175,7 +176,7 @@ def train_step(mixed, optimizers, batch, rate, clip=1.0, objective=predict_next,
     """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("times", 1)
     mixed.refresh()
     loss = objective(mixed.copy, batch, torch.Generator(batch[0].device).manual_seed(seed))
     loss.backward()
@@ -197,6 +198,7 @@ def fit(
     every=250,
     seconds=300,
     objective=predict_next,
+    outer=1,
 ):
     """Train `model` on `batches(step) -> tuple of tensors` for `steps` steps and return the log, a list of dicts.
 
@@ -204,13 +206,14 @@ def fit(
     objective what is learned, see `train_step`; the next token unless it says otherwise
     evaluate  called as evaluate(model) every `every` steps and at the end; its dict joins the log
     seconds   time between checkpoints
+    outer     how many times the rate embeddings, norms and biases learn at
     Several processes (accelerate launch, torchrun) share each batch; the stop button leaves the model usable.
     """
     if world() > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     keep_memory()
     place, first = next(model.parameters()).device, rank() == 0
-    optimizers, mixed = make_optimizers(model, rate), MixedPrecision(model)
+    optimizers, mixed = make_optimizers(model, rate, outer=outer), MixedPrecision(model)
     start, log = resume(folder, model, optimizers)
     saved_at = time.monotonic()
     for step in range(start, steps):

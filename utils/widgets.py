@@ -12,7 +12,7 @@ import re
 import torch
 
 from utils import show
-from utils.lessons import decoding, modern_decoders
+from utils.lessons import decoding, modern_decoders, scale
 from utils.lessons.bert import special, with_blanks
 from utils.lessons.bert_family import order_mask
 from utils.lessons.word_vectors import nearest
@@ -1119,3 +1119,305 @@ def caption_pictures(paint, choices, caption, n=4):
     rows = [ipywidgets.HBox(lists[:3]), ipywidgets.HBox([*lists[3:], more]), image, note]
     parts = {"words": lists, "again": more, "image": image, "note": note}
     return Moving(state, figure, words(), ipywidgets.VBox(rows), parts)
+
+
+# What a model costs ------------------------------------------------------------------------------
+
+
+def in_words(number, digits=3):
+    """A large number as people say it: 68.98e9 is "69 billion"."""
+    for size, name in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
+        if number >= size:
+            return f"{number / size:,.{digits}g}{name}" if number < 1000 * size else f"{number:.1e}"
+    return f"{number:,.{digits}g}" if number < 1000 else f"{number:,.0f}"
+
+
+class Costs:
+    """A shape, an amount of text, and what an hour of a GPU does and costs; all else is arithmetic."""
+
+    peak, memory = 312e12, 80e9  # of an A100, FLOPs a second in bf16 and bytes
+
+    def __init__(self, shapes, name, tokens, gpus, utilisation, price, length=4096):
+        if name not in shapes:
+            raise ValueError(f"There is no {name!r} among {', '.join(shapes)}.")
+        self.shapes, self.name, self.tokens, self.gpus = shapes, name, tokens, gpus
+        self.utilisation, self.price, self.length = utilisation, price, length
+
+    def compute(self):
+        """All that the view shows, as plain numbers."""
+        config = self.shapes[self.name]
+        n = sum(scale.parameters(config).values())
+        flops = scale.training_flops(config, self.tokens, self.length)
+        hours = flops / (self.peak * self.utilisation) / 3600
+        return {
+            "parameters": n,
+            "tokens_each": self.tokens / n,
+            "rule": 6 * n * self.tokens,
+            "flops": flops,
+            "hours": hours,
+            "days": hours / self.gpus / 24,
+            "dollars": hours * self.price,
+            "file": 2 * n,
+            "training_memory": scale.TRAINING_BYTES * n,
+            "least_gpus": math.ceil(scale.TRAINING_BYTES * n / self.memory),
+            "cache": scale.cache_bytes(config, self.length),
+        }
+
+    def lines(self):
+        """The numbers as (what, how much) in words."""
+        data = self.compute()
+        return [
+            ("parameters", in_words(data["parameters"])),
+            ("tokens a parameter", in_words(data["tokens_each"])),
+            ("6 N D", f"{data['rule']:.2e} FLOPs"),
+            (f"counted, texts of {self.length:,}", f"{data['flops']:.2e} FLOPs"),
+            ("GPU hours", in_words(data["hours"])),
+            (f"days on {self.gpus:,} GPUs", in_words(data["days"])),
+            ("dollars", in_words(data["dollars"])),
+            ("file, 2 bytes each", f"{in_words(data['file'] / 1e9)} GB"),
+            ("to train, 16 bytes each", f"{in_words(data['training_memory'] / 1e9)} GB"),
+            ("GPUs that just hold that", f"{data['least_gpus']:,}"),
+            (f"cache of {self.length:,} tokens", f"{in_words(data['cache'] / 1e9)} GB"),
+        ]
+
+
+AMOUNTS = [m * 10**e for e in range(6, 14) for m in (1, 2, 5)]
+FLEETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 6000, 8192, 16384]
+
+
+def near(options, wanted):
+    """The options, and `wanted` among them."""
+    return sorted({*options, wanted})
+
+
+def calculator(shapes, name, tokens=2e12, gpus=6000, utilisation=0.46, price=1.16, length=4096):
+    """Choose a shape, an amount of text and some A100s: FLOPs, days, dollars and memory follow.
+
+    shapes: {name: config of a GPT or a LLaMA}
+    """
+    state = Costs(shapes, name, int(tokens), gpus, utilisation, price, length)
+
+    def figure():
+        return show.bill(state.lines(), f"{state.name} on {in_words(state.tokens)} tokens")
+
+    def words():
+        data = state.compute()
+        bill = f"{in_words(data['flops'])} FLOPs, {in_words(data['hours'])} GPU hours"
+        return f"{state.name}, {in_words(state.tokens)} tokens: {bill}, {in_words(data['dollars'])} dollars"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    fleet = [(f"{n:,}", n) for n in near(FLEETS, gpus)]
+    amounts = [(in_words(n), n) for n in near(AMOUNTS, int(tokens))]
+    lengths = [(f"{2**k:,}", 2**k) for k in range(7, 18)]
+    parts = {
+        "name": slider(ipywidgets.Dropdown, "model", options=list(shapes), value=name),
+        "tokens": slider(ipywidgets.SelectionSlider, "tokens", options=amounts, value=int(tokens)),
+        "length": slider(ipywidgets.SelectionSlider, "in texts of", options=lengths, value=length),
+        "gpus": slider(ipywidgets.SelectionSlider, "GPUs", options=fleet, value=gpus),
+        "utilisation": slider(
+            ipywidgets.FloatSlider, "utilisation", min=0.05, max=1, step=0.01, value=utilisation
+        ),
+        "price": slider(ipywidgets.FloatSlider, "dollars an hour", min=0.1, max=10, step=0.01, value=price),
+    }
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(_=None):
+        for part, control in parts.items():
+            setattr(state, part, control.value)
+        refresh(image, note, figure, words)
+
+    for control in parts.values():
+        control.observe(redraw, names="value")
+    redraw()
+    view = ipywidgets.VBox([*parts.values(), image, note])
+    return Moving(state, figure, words(), view, {**parts, "image": image, "note": note})
+
+
+# Which pitfall is it? -------------------------------------------------------------------------------
+
+
+class WhichPitfall:
+    """Learning curves without their name; someone looks at them and says what is wrong."""
+
+    def __init__(self, cases):
+        """cases: [{"x": (N,), "lines": {name: (N,)}, "pitfall": its name, "why": how one sees it}, …]"""
+        self.cases = [{**case, "lines": dict(case["lines"])} for case in cases]
+        self.choices = sorted({case["pitfall"] for case in self.cases})
+        self.restart()
+
+    def restart(self):
+        """Forget all answers and show the first case."""
+        self.at, self.answers = 0, {}
+
+    def answer(self, choice):
+        """Say what is wrong with the case that is shown; the first answer counts."""
+        if choice not in self.choices:
+            raise ValueError(f"The answers are {', '.join(self.choices)}, not {choice}.")
+        self.answers.setdefault(self.at, choice)
+
+    def move(self, steps=1):
+        """Go on to another case; after the last comes the first."""
+        self.at = (self.at + steps) % len(self.cases)
+
+    def compute(self):
+        """All that the view shows, as plain data; `right` is None until there is an answer, `why` is "" till then."""
+        case, said = self.cases[self.at], self.answers.get(self.at)
+        lines = {name: [float(y) for y in line] for name, line in case["lines"].items()}
+        return {
+            "case": self.at + 1,
+            "x": [float(x) for x in case["x"]],
+            "lines": lines,
+            "said": said,
+            "right": None if said is None else said == case["pitfall"],
+            "why": "" if said is None else case["why"],
+            "score": sum(said == self.cases[at]["pitfall"] for at, said in self.answers.items()),
+        }
+
+
+def which_pitfall(cases, xlabel="step", ylabel="nats per token"):
+    """Look at curves, say which pitfall it is, and read how one sees it. cases: as WhichPitfall takes them."""
+    state = WhichPitfall(cases)
+
+    def figure():
+        data = state.compute()
+        title = f"Case {data['case']} of {len(state.cases)}: which pitfall is it?"
+        return show.curves(data["x"], data["lines"], xlabel, ylabel, title)
+
+    def words():
+        data = state.compute()
+        ends = ", ".join(f"{name} {line[0]:.2f} → {line[-1]:.2f}" for name, line in data["lines"].items())
+        if data["right"] is None:
+            return f"Case {data['case']} of {len(state.cases)}, from start to end: {ends}"
+        verdict = "Right" if data["right"] else f"Not {data['said']}, but {state.cases[state.at]['pitfall']}"
+        return f"{verdict}: {data['why']}. {data['score']} of {len(state.answers)} right so far"
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    picks = [button(choice, f"this is {choice}", width="150px") for choice in state.choices]
+    further = button("next case", "other curves", width="110px")
+    anew = button("start over", "forget all answers", width="110px")
+    image, note = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw():
+        for pick in picks:
+            pick.disabled = state.compute()["right"] is not None
+        refresh(image, note, figure, words)
+
+    def on_pick(pick):
+        state.answer(pick.description)
+        redraw()
+
+    def on_move(_):
+        state.move()
+        redraw()
+
+    def on_restart(_):
+        state.restart()
+        redraw()
+
+    for pick in picks:
+        pick.on_click(on_pick)
+    further.on_click(on_move)
+    anew.on_click(on_restart)
+    redraw()
+    half = (len(picks) + 1) // 2
+    rows = [ipywidgets.HBox(picks[:half]), ipywidgets.HBox(picks[half:]), ipywidgets.HBox([further, anew])]
+    parts = {"picks": picks, "next": further, "start over": anew, "image": image, "note": note}
+    return Moving(state, figure, words(), ipywidgets.VBox([image, *rows, note]), parts)
+
+
+# The labelling table -----------------------------------------------------------------------------
+
+
+class Labels:
+    """Verdicts on pairs of answers: 0, the left one is better, 1, the right one; a stand-in where nobody judged."""
+
+    def __init__(self, rows, stand_in):
+        """rows: [(request, left, right), …]   stand_in: a verdict for each row"""
+        if len(rows) != len(stand_in) or not rows:
+            raise ValueError(f"{len(rows)} pairs, {len(stand_in)} verdicts: give one verdict for each pair.")
+        self.rows, self.stand_in = [tuple(row) for row in rows], [int(verdict) for verdict in stand_in]
+        self.clicked, self.at = [None] * len(rows), 0
+
+    def judge(self, verdict):
+        """Note a verdict on the pair in view (0 left, 1 right, None take it back), and go on to the next pair."""
+        self.clicked[self.at] = verdict
+        self.go(1 if verdict is not None else 0)
+
+    def go(self, steps):
+        """Show another pair, `steps` further on; the first and the last are the ends."""
+        self.at = min(max(self.at + steps, 0), len(self.rows) - 1)
+
+    def verdicts(self):
+        """One verdict for each pair: what was clicked, else the stand-in."""
+        return [b if a is None else a for a, b in zip(self.clicked, self.stand_in)]
+
+    def compute(self):
+        """All that the view shows, as plain data."""
+        request, left, right = self.rows[self.at]
+        data = {"request": request, "left": left, "right": right, "chosen": self.clicked[self.at]}
+        return data | {
+            "at": self.at,
+            "n": len(self.rows),
+            "n_clicked": sum(v is not None for v in self.clicked),
+        }
+
+
+def answer_html(text, chosen):
+    """One answer in a box; a bold frame if it was chosen."""
+    look = f"border:{3 if chosen else 1}px solid {show.ORANGE if chosen else '#B9C0C8'};border-radius:8px;"
+    look += "padding:8px 12px;width:330px;min-height:110px;line-height:1.5;font-size:15px;white-space:normal"
+    return f'<div style="{look}">{html.escape(text)}</div>'
+
+
+def labelling_table(rows, stand_in):
+    """Say of each pair which answer is better; `state.verdicts()` has what was clicked, else the stand-ins.
+
+    rows: [(request, left, right), …]   stand_in: 0 (left) or 1 (right) for each
+    """
+    state = Labels(rows, stand_in)
+
+    def words():
+        data = state.compute()
+        done = f"{data['n_clicked']} of {data['n']} pairs judged by you"
+        return f"Pair {data['at'] + 1} of {data['n']}: “{data['request']}” Which answer is better? {done}"
+
+    def figure():
+        data = state.compute()
+        title = f"Pair {data['at'] + 1} of {data['n']}: which answer is better?"
+        return show.two_answers(data["request"], (data["left"], data["right"]), data["chosen"], title)
+
+    if ipywidgets is None:
+        return Moving(state, figure, words())
+    asked, note = ipywidgets.HTML(), ipywidgets.HTML()
+    boxes = [ipywidgets.HTML(), ipywidgets.HTML()]
+    actions = {
+        "Left is better": ("Choose the left answer", lambda: state.judge(0)),
+        "Right is better": ("Choose the right answer", lambda: state.judge(1)),
+        "Back": ("Look at the pair before", lambda: state.go(-1)),
+        "Skip": ("Go on without a verdict", lambda: state.go(1)),
+        "Clear": ("Take this verdict back", lambda: state.judge(None)),
+    }
+    controls = [button(label, tip, width="130px") for label, (tip, _) in actions.items()]
+
+    def redraw():
+        data = state.compute()
+        asked.value = f"<b>{html.escape(data['request'])}</b>"
+        for i, (box, side) in enumerate(zip(boxes, ("left", "right"))):
+            box.value = answer_html(data[side], data["chosen"] == i)
+        note.value = spoken(words())
+
+    def on_click(act):
+        def clicked(_):
+            act()
+            redraw()
+
+        return clicked
+
+    for control, (_, act) in zip(controls, actions.values()):
+        control.on_click(on_click(act))
+    redraw()
+    view = ipywidgets.VBox([asked, ipywidgets.HBox(boxes), ipywidgets.HBox(controls), note])
+    parts = {"request": asked, "boxes": boxes, "note": note, **dict(zip(actions, controls))}
+    return Moving(state, figure, words(), view, parts)

@@ -28,7 +28,7 @@ from utils.lessons.transformer import Stack
 
 @dataclass(frozen=True)
 class RobertaConfig(BertConfig):
-    """The shape of a RoBERTa: one kind of segment, and a table of places that starts at pad + 1."""
+    """The shape of a RoBERTa: one kind of segment; its table of places starts at pad + 1."""
 
     n_positions: int = 130
     norm_eps: float = 1e-5
@@ -36,7 +36,7 @@ class RobertaConfig(BertConfig):
 
 
 class RobertaInputs(BertInputs):
-    """BERT's inputs, but the places are counted from pad + 1 and skip the filling."""
+    """BERT's inputs, but the places are counted from pad + 1 and skip the padding."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -61,7 +61,7 @@ class AlbertConfig(BertConfig):
 
 
 class NarrowInputs(BertInputs):
-    """Tables of short vectors, E, and a matrix that lengthens them: V E + E D numbers in place of V D."""
+    """Tables of short vectors and a matrix that lengthens them: V E + E D numbers, not V D."""
 
     always = True  # a matrix even where E = D
 
@@ -91,7 +91,10 @@ class AlbertHead(MaskedHead):
 
 
 class ALBERT(BERT):
-    """BERT with one block, passed n_layers times, and short embeddings. Source: Lan et al. 2020, section 3."""
+    """BERT with one block, passed n_layers times, and short embeddings.
+
+    Source: Lan et al. 2020, section 3.
+    """
 
     make_block, make_embeddings, make_masked = AlbertBlock, NarrowInputs, AlbertHead
 
@@ -104,8 +107,9 @@ def sentence_order_pairs(rows, generator, sep=4, cls=5):
     """Cut pieces of running text in two; swap the halves of about every second one.
 
     rows: (B, n) token ids   Returns, with h = n // 2, what `pretraining_loss` asks for:
-    ids (B, 2 h + 3), [CLS] A [SEP] B [SEP]; segments (B, 2 h + 3), 0 up to the first [SEP], then 1;
-    and in_order (B,), True where A does come first. Source: Lan et al. 2020, section 3.1.
+    ids (B, 2 h + 3), [CLS] A [SEP] B [SEP]; segments (B, 2 h + 3), 0 up to the first [SEP],
+    then 1; and in_order (B,), True where A does come first.
+    Source: Lan et al. 2020, section 3.1.
     """
     B, h = len(rows), rows.size(1) // 2
     in_order = torch.rand(B, generator=generator, device=rows.device) < 0.5
@@ -132,30 +136,32 @@ class DistilBERT(BERT):
 
 
 def start_from_teacher(teacher, n_layers=None):
-    """A DistilBERT whose tables, head and blocks are copies of a BERT's (one that has a head for blanks).
+    """A DistilBERT whose tables, head and blocks are copies of a BERT's that fills blanks.
 
-    Of the L blocks those are taken that lie evenly from the first to the last: of 12, six are 0 2 4 7 9 11,
-    as in the released script. Segment 0, which every token of a single text gets, moves into the places.
+    Of the L blocks it takes some evenly from the first to the last: of 12, 0 2 4 7 9 11, as in
+    the released script. Segment 0, which a single text has, moves into the places.
     """
     c, L = teacher.config, teacher.config.n_layers
     n = n_layers or L // 2
-    shape = {k: getattr(c, k) for k in ("vocab_size", "n_positions", "n_heads", "d_model", "d_ff", "pad")}
-    student = DistilBERT(DistilBertConfig(n_layers=n, **shape), head="masked")
+    kept = "vocab_size", "n_positions", "n_heads", "d_model", "d_ff", "pad"
+    config = DistilBertConfig(n_layers=n, **{k: getattr(c, k) for k in kept})
+    student = DistilBERT(config, head="masked")
     taken = [round(i * (L - 1) / max(n - 1, 1)) for i in range(n)]
     parts = [(teacher.inputs, student.inputs), (teacher.head, student.head)]
     parts += [(teacher.blocks[layer], block) for layer, block in zip(taken, student.blocks)]
     for old, new in parts:
-        new.load_state_dict(old.state_dict(), strict=False)  # not strict: only the segments are left over
+        new.load_state_dict(old.state_dict(), strict=False)  # only the segments are left over
     if hasattr(teacher.inputs, "segments"):
         student.inputs.positions.weight.data += teacher.inputs.segments.weight.data[0]
     return student
 
 
 def distillation_loss(student, teacher, inputs, targets, T=2.0, weights=(5.0, 2.0, 1.0)):
-    """5 x the teacher's softened guesses + 2 x the hidden tokens + 1 x the angle between the states.
+    """5 x the teacher's softened guesses + 2 x the hidden tokens + 1 x the states' angle.
 
-    inputs, targets: (B, T) as from `mask_tokens`. The first two are asked at the holes, the third at
-    every token. Source: Sanh et al. 2019, section 3; the weights are those of the released command.
+    inputs, targets: (B, T) as from `mask_tokens`. The first two are asked at the holes, the
+    third at every token.
+    Source: Sanh et al. 2019, section 3; the weights as in the released command.
     """
     asked = targets >= 0
     with torch.no_grad():
@@ -172,7 +178,7 @@ def distillation_loss(student, teacher, inputs, targets, T=2.0, weights=(5.0, 2.
 
 @dataclass(frozen=True)
 class ElectraConfig(BertConfig):
-    """The shape of an ELECTRA's discriminator; `generator_config` gives that of its generator."""
+    """The shape of an ELECTRA's discriminator; that of its generator: `generator_config`."""
 
     d_embedding: int = 160
 
@@ -186,14 +192,15 @@ class ReplacedHead(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.first, self.last = nn.Linear(config.d_model, config.d_model), nn.Linear(config.d_model, 1)
+        self.first = nn.Linear(config.d_model, config.d_model)
+        self.last = nn.Linear(config.d_model, 1)
 
     def forward(self, states):
         return self.last(F.gelu(self.first(states))).squeeze(-1)
 
 
 class ELECTRA(BERT):
-    """BERT's encoder with BERT's head ("masked", the generator) or one that finds false tokens ("replaced").
+    """BERT's encoder; its head fills holes ("masked") or finds false tokens ("replaced").
 
     Source: Clark et al. 2020, section 2.
     """
@@ -208,7 +215,7 @@ class ELECTRA(BERT):
 
 
 def generator_config(config, d_model=48, n_heads=3):
-    """The generator that goes with a discriminator: as deep, with the same tables, but narrow."""
+    """The generator that goes with a discriminator: as deep, the same tables, but narrow."""
     return replace(config, d_model=d_model, n_heads=n_heads, d_ff=4 * d_model)
 
 
@@ -222,7 +229,8 @@ class ElectraPair(nn.Module):
         super().__init__()
         self.config = config_discriminator or ElectraConfig()
         self.discriminator = ELECTRA(self.config, head="replaced")
-        self.generator = ELECTRA(config_generator or generator_config(self.config), head="masked")
+        narrow = config_generator or generator_config(self.config)
+        self.generator = ELECTRA(narrow, head="masked")
         tables, inputs = self.discriminator.inputs, self.generator.inputs
         inputs.tokens, inputs.positions = tables.tokens, tables.positions
         self.generator.head.weight = tables.tokens.weight
@@ -246,26 +254,27 @@ def corrupt(pair, ids, generator, rate=0.15, mask_id=3, mask=None):
 def electra_loss(model, ids, generator, rate=0.15, mask_id=3, weight=50.0, mask=None):
     """The generator's loss at the holes + 50 x the discriminator's at every token, in nats.
 
-    model: an ElectraPair   ids: (B, T). A token that was drawn as it had been counts as original.
+    model: an ElectraPair   ids: (B, T). A token drawn as it had been counts as original.
     Source: Clark et al. 2020, section 2.
     """
     filled, filling = corrupt(model, ids, generator, rate, mask_id, mask)
     verdicts = model.discriminator(filled, mask).float()  # (B, T)
-    return filling + weight * F.binary_cross_entropy_with_logits(verdicts, (filled != ids).float())
+    replaced = (filled != ids).float()
+    return filling + weight * F.binary_cross_entropy_with_logits(verdicts, replaced)
 
 
 def order_mask(order, n_given=0):
     """Who sees whom, (B, T, T), where order (B, T) names the position that is read 1st, 2nd, …
 
-    The n_given first ones are the given text: they see each other. Each later one, and the query row
-    at its position, sees the given ones and those read before it.
+    The n_given first ones are the given text: they see each other. Each later one, and the
+    query row at its position, sees the given ones and those read before it.
     """
     rank = (order.argsort(-1) + 1 - n_given).clamp(min=0)  # (B, T), 0 for the given ones
     return rank[:, None, :] < rank[:, :, None].clamp(min=1)
 
 
 def distances(T, D, like):
-    """The vectors of the distances T, T - 1, …, 1 - T, (2 T, D): sines, then cosines, as in lesson 04."""
+    """The vectors of the distances T, …, 1 - T, (2 T, D): sines, then cosines (lesson 04)."""
     rates = 10_000 ** -(torch.arange(0, D, 2, device=like.device) / D)
     angles = torch.arange(T, -T, -1, device=like.device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1).to(like.dtype)
@@ -274,8 +283,8 @@ def distances(T, D, like):
 def shift(scores, rows=None):
     """Scores by distance, (B, H, N, 2 T), → scores by position, (B, H, N, T).
 
-    The row of a query at position i holds the distances T … 1 - T; what stands at j is i - j away.
-    rows: None where the N = T rows are the positions 0 … T - 1, else (B, N), the position of each
+    A query's row holds the distances T … 1 - T; from position i, position j is i - j away.
+    rows: None where the N = T rows are the positions 0 … T - 1, else their positions (B, N)
     """
     T = scores.size(-1) // 2
     if rows is None:  # the wanted numbers lie on a slant; rows one shorter set it upright
@@ -285,7 +294,7 @@ def shift(scores, rows=None):
 
 
 class RelativeAttention(Heads):
-    """Attention that scores what a token is, how far away it is, and whether it is of the same segment.
+    """Attention that scores what a token is, how far away, and whether of the same segment.
 
     Source: Dai et al. 2019, section 3.3; Yang et al. 2019, section 2.5.
     """
@@ -299,11 +308,11 @@ class RelativeAttention(Heads):
         self.bias_content, self.bias_place, self.bias_segment = (
             nn.Parameter(torch.zeros(H, D // H)) for _ in range(3)
         )
-        self.segments = nn.Parameter(torch.zeros(2, H, D // H))  # for the same segment, for another one
+        self.segments = nn.Parameter(torch.zeros(2, H, D // H))  # same segment, another
 
 
 def scores(self, q, k, far, others, rows):
-    """(B, H, T + N, T) from q (B, H, T + N, K) and k (B, H, T, K); for the rest see `forward`."""
+    """Scores (B, H, T + N, T) of q (B, H, T + N, K) and k (B, H, T, K); see `forward`."""
     T = k.size(2)
     r = self.places(far).unflatten(-1, (self.n_heads, -1)).permute(1, 2, 0)  # (H, K, 2 T)
     by_distance = (q + self.bias_place[:, None]) @ r
@@ -312,13 +321,13 @@ def scores(self, q, k, far, others, rows):
         by_place = torch.cat([by_place, shift(by_distance[:, :, T:], rows)], dim=2)
     scores = (q + self.bias_content[:, None]) @ k.mT + by_place
     if others is not None:
-        same, other = ((q + self.bias_segment[:, None]) @ self.segments.permute(1, 2, 0)).split(1, -1)
-        scores = scores + torch.where(others, other, same)
+        by_segment = (q + self.bias_segment[:, None]) @ self.segments.permute(1, 2, 0)
+        scores = scores + torch.where(others, by_segment[..., 1:], by_segment[..., :1])
     return scores / math.sqrt(q.size(-1))
 
 
 def forward(self, x, far, mask=None, others=None, rows=None, layer=0):
-    """x: (B, T + N, D), the text and N query rows at the positions `rows` (B, N) → the same shape.
+    """x: (B, T + N, D), the text and N query rows at positions `rows` (B, N) → the same shape.
 
     far: (2 T, D) from `distances`   mask, others: (B, 1, T + N, T), True where a row may look,
     and where the two are of different segments
@@ -351,10 +360,7 @@ class XLNetBlock(BertBlock):
 
 
 class XLNet(Stack):
-    """An encoder that reads a text in any order: head None for states, "language" for logits.
-
-    Source: Yang et al. 2019, section 2.
-    """
+    """An encoder that reads in any order; head "language" for logits (Yang et al. 2019)."""
 
     make_block = XLNetBlock
 
@@ -369,14 +375,14 @@ class XLNet(Stack):
 
 def make_inputs(self, config):
     self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-    self.blank = nn.Parameter(torch.zeros(1, 1, config.d_model))  # what a query row starts from
+    self.blank = nn.Parameter(torch.zeros(1, 1, config.d_model))  # a query row's start
 
 
 def hidden(self, ids, mask=None, segments=None, sees=None, targets=None):
-    """The states of the text ids (B, T), (B, T, D); or, with targets, those of its query rows, (B, N, D).
+    """The states (B, T, D) of the text ids (B, T); with targets, of its query rows, (B, N, D).
 
-    mask: (B, T), True = a real token   sees: (B, T, T), True where a position may look at another;
-    a token of the text always sees itself   targets: (B, N), the positions of the query rows
+    mask: (B, T), True = a real token   sees: (B, T, T), True where a position may look at
+    another; each token always sees itself   targets: (B, N), the query rows' positions
     """
     (B, T), to = ids.shape, {"device": ids.device}
     x, at, looks, others = self.tokens(ids), torch.arange(T, **to).expand(B, T), None, None
@@ -390,13 +396,14 @@ def hidden(self, ids, mask=None, segments=None, sees=None, targets=None):
         looks = torch.cat([looks, sees.gather(1, targets[..., None].expand(-1, -1, T))], dim=1)
     if segments is not None:
         others = (segments.gather(1, at)[..., None] != segments[:, None])[:, None]
-    how = {"far": distances(T, x.size(-1), x), "mask": None if looks is None else looks[:, None]}
+    looks = None if looks is None else looks[:, None]
+    how = {"far": distances(T, x.size(-1), x), "mask": looks}
     x = self.run(x, **how, others=others, rows=targets)
     return x if targets is None else x[:, T:]
 
 
 def forward(self, ids, mask=None, segments=None, sees=None, targets=None):
-    """ids: (B, T) → logits (B, T or N, V) where there is a head, else states; for the rest see `hidden`."""
+    """ids: (B, T) → logits (B, T or N, V) with a head, else states; rest as in `hidden`."""
     states = self.hidden(ids, mask, segments, sees, targets)
     return self.head(states) if self.head else states
 
@@ -405,9 +412,10 @@ XLNet.make_inputs, XLNet.hidden, XLNet.forward = make_inputs, hidden, forward
 
 
 def permutation_loss(model, ids, generator, share=6):
-    """Read ids (B, T) in a random order and guess its last T // share tokens, each from all before it; nats.
+    """The nats that the last T // share tokens of ids (B, T) in a random order cost.
 
-    Source: Yang et al. 2019, sections 2.3 and 2.4; that the given tokens see each other is as in their code.
+    Each is guessed from all that was read before it.
+    Source: Yang et al. 2019, sections 2.3, 2.4; given tokens see each other as in their code.
     """
     B, T = ids.shape
     order = torch.rand(B, T, generator=generator, device=ids.device).argsort(-1)
@@ -423,27 +431,34 @@ def renamed(text):
 
 
 TABLES = {old: new for old, new in BERT.published_names.items() if new.startswith("inputs.")}
-BODY = {old: new for old, new in BERT.published_names.items() if not new.startswith(("head.", "next"))}
+HEADS = "head.", "next"
+BODY = {old: new for old, new in BERT.published_names.items() if not new.startswith(HEADS)}
 
 
-RoBERTa.model_type, RoBERTa.make_config, RoBERTa.published_prefix = "roberta", RobertaConfig, "roberta."
+RoBERTa.model_type, RoBERTa.make_config = "roberta", RobertaConfig
+RoBERTa.published_prefix = "roberta."
 RoBERTa.published_classes = {None: "RobertaModel", "masked": "RobertaForMaskedLM"}
 RoBERTa.published_names = BODY | renamed(
     "lm_head.dense=head.dense lm_head.layer_norm=head.norm lm_head.bias=head.bias"
 )
 
-ALBERT.model_type, ALBERT.make_config, ALBERT.published_prefix = "albert", AlbertConfig, "albert."
+
+ALBERT.model_type, ALBERT.make_config = "albert", AlbertConfig
+ALBERT.published_prefix = "albert."
 ALBERT.published_classes = {None: "AlbertModel", "masked": "AlbertForMaskedLM"}
 ALBERT.published_classes["pretraining"] = "AlbertForPreTraining"
 ALBERT.published_config = BERT.published_config | {"embedding_size": "d_embedding"}
 ALBERT.published_settings = BERT.published_settings | {"hidden_act": "gelu_new"}
 ALBERT.published_settings |= {"num_hidden_groups": 1, "inner_group_num": 1}
 ALBERT.published_names = TABLES | renamed("""
-    encoder.embedding_hidden_mapping_in=inputs.project encoder.albert_layer_groups.0.albert_layers=blocks
+    encoder.embedding_hidden_mapping_in=inputs.project
+    encoder.albert_layer_groups.0.albert_layers=blocks
     attention.query=attention.q attention.key=attention.k attention.value=attention.v
-    attention.dense=attention.out attention.LayerNorm=norm_1 ffn=feed_forward.up ffn_output=feed_forward.down
+    attention.dense=attention.out attention.LayerNorm=norm_1
+    ffn=feed_forward.up ffn_output=feed_forward.down
     full_layer_layer_norm=norm_2 pooler=pooler.dense predictions.dense=head.dense
-    predictions.LayerNorm=head.norm predictions.bias=head.bias sop_classifier.classifier=next""")
+    predictions.LayerNorm=head.norm predictions.bias=head.bias
+    sop_classifier.classifier=next""")
 
 
 DistilBERT.model_type, DistilBERT.make_config = "distilbert", DistilBertConfig
@@ -461,9 +476,10 @@ DistilBERT.published_names = TABLES | renamed("""
     ffn.lin1=feed_forward.up ffn.lin2=feed_forward.down output_layer_norm=norm_2
     vocab_transform=head.dense vocab_layer_norm=head.norm vocab_projector=head""")
 
-ELECTRA.model_type, ELECTRA.make_config, ELECTRA.published_prefix = "electra", ElectraConfig, "electra."
-ELECTRA.published_classes = {"replaced": "ElectraForPreTraining", "masked": "ElectraForMaskedLM"}
-ELECTRA.published_classes[None] = "ElectraModel"
+ELECTRA.model_type, ELECTRA.make_config = "electra", ElectraConfig
+ELECTRA.published_prefix = "electra."
+ELECTRA.published_classes = {"replaced": "ElectraForPreTraining"}
+ELECTRA.published_classes |= {"masked": "ElectraForMaskedLM", None: "ElectraModel"}
 ELECTRA.published_config = ALBERT.published_config
 ELECTRA.published_names = BODY | renamed("""
     embeddings_project=inputs.project discriminator_predictions.dense=head.first
@@ -471,17 +487,19 @@ ELECTRA.published_names = BODY | renamed("""
     generator_predictions.LayerNorm=head.norm generator_lm_head=head""")
 
 
-XLNet.model_type, XLNet.make_config, XLNet.published_prefix = "xlnet", XLNetConfig, "transformer."
+XLNet.model_type, XLNet.make_config = "xlnet", XLNetConfig
+XLNet.published_prefix = "transformer."
 XLNet.published_classes = {"language": "XLNetLMHeadModel", None: "XLNetModel"}
 XLNet.published_config = renamed("""
     vocab_size=vocab_size n_layer=n_layers n_head=n_heads d_model=d_model d_inner=d_ff
     layer_norm_eps=norm_eps""")
 XLNet.published_optional = {"layer_norm_eps"}
-XLNet.published_settings = {"ff_activation": "gelu", "attn_type": "bi", "bi_data": False, "dropout": 0.0}
-XLNet.published_settings |= {"clamp_len": -1, "same_length": False}
+XLNet.published_settings = {"ff_activation": "gelu", "attn_type": "bi", "bi_data": False}
+XLNet.published_settings |= {"dropout": 0.0, "clamp_len": -1, "same_length": False}
 XLNet.published_names = renamed("""
-    word_embedding=tokens mask_emb=blank layer=blocks rel_attn.q=attention.q rel_attn.k=attention.k
-    rel_attn.v=attention.v rel_attn.o=attention.out rel_attn.r=attention.places
+    word_embedding=tokens mask_emb=blank layer=blocks
+    rel_attn.q=attention.q rel_attn.k=attention.k rel_attn.v=attention.v
+    rel_attn.o=attention.out rel_attn.r=attention.places
     rel_attn.r_w_bias=attention.bias_content rel_attn.r_r_bias=attention.bias_place
     rel_attn.r_s_bias=attention.bias_segment rel_attn.seg_embed=attention.segments
     rel_attn.layer_norm=norm_1 ff.layer_1=feed_forward.up ff.layer_2=feed_forward.down
@@ -490,7 +508,7 @@ MATRICES = tuple(f".rel_attn.{letter}" for letter in "qkvor")
 
 
 def from_published(self, state):
-    """Matrices (D, H, K) of the file as those of linear layers: (H K, D), and (D, H K) on the way out."""
+    """The file's matrices (D, H, K) as linear layers': (H K, D); that called o: (D, H K)."""
     found = {}
     for name, w in state.items():
         if name.endswith(MATRICES):

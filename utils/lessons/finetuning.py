@@ -58,7 +58,8 @@ def batches(n, size, steps, seed=0):
     """`steps` batches of row numbers out of n: shuffled anew after each round through all."""
     draw = torch.Generator().manual_seed(seed)
     size = min(size, n)
-    order = torch.cat([torch.randperm(n, generator=draw) for _ in range(-(-steps * size // n))])
+    rounds = -(-steps * size // n)  # rounded up
+    order = torch.cat([torch.randperm(n, generator=draw) for _ in range(rounds)])
     return order.split(size)[:steps]
 
 
@@ -66,32 +67,6 @@ def slope(step, steps):
     """The share of the full rate at `step`: up in the first tenth, then straight down to 0."""
     rise = max(1, steps // 10)
     return min((step + 1) / rise, (steps - step) / (steps - rise + 1))
-
-
-def finetune(model, rows, steps, rate, seed=0, batch=16, parameters=None, log=None):
-    """Train `model` on rows with a text and a label; the stop button leaves a usable model.
-
-    parameters: tensors, or AdamW's groups with a rate each; else all that want a gradient
-    log: called as log(step, loss) after each step
-    """
-    parameters = parameters or [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: slope(step, steps))
-    labels = torch.tensor([row.label for row in rows])
-    model.train()
-    try:
-        for step, chosen in enumerate(batches(len(rows), batch, steps, seed)):
-            logits = model(*model.inputs([rows[i].text for i in chosen]))
-            loss = F.cross_entropy(logits, labels[chosen])
-            update(optimizer, loss)
-            schedule.step()
-            if log:
-                log(step, loss.item())
-    except KeyboardInterrupt:
-        print(f"Stopped in step {step + 1} of {steps}: the model is usable as it is.")
-    finally:
-        model.eval()
-    return model
 
 
 def update(optimizer, loss, clip=1.0):
@@ -102,11 +77,39 @@ def update(optimizer, loss, clip=1.0):
     optimizer.step()
 
 
+def finetune(model, rows, steps, rate, seed=0, batch=16, parameters=None, log=None):
+    """Train `model` on rows with a text and a label; the stop button leaves a usable model.
+
+    parameters: tensors, or AdamW's groups with a rate each; else all that want a gradient
+    log: called as log(step, loss) after each step
+    """
+    parameters = parameters or [p for p in model.parameters() if p.requires_grad]
+    groups = [dict(p) if isinstance(p, dict) else p for p in parameters]  # rates change
+    optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=0.01, fused=True)
+    tops = [group["lr"] for group in optimizer.param_groups]
+    labels = torch.tensor([row.label for row in rows])
+    model.train()
+    try:
+        for step, chosen in enumerate(batches(len(rows), batch, steps, seed)):
+            logits = model(*model.inputs([rows[i].text for i in chosen]))
+            loss = F.cross_entropy(logits, labels[chosen])
+            for group, top in zip(optimizer.param_groups, tops):
+                group["lr"] = top * slope(step, steps)
+            update(optimizer, loss)
+            if log:
+                log(step, loss.item())
+    except KeyboardInterrupt:
+        print(f"Stopped in step {step + 1} of {steps}: the model is usable as it is.")
+    finally:
+        model.eval().zero_grad()  # gradients are as large as the model
+    return model
+
+
 OLD_TASKS = ("head", "pooler", "next")  # what a pretrained model has for its own task
 
 
 def trainable(model, what):
-    """Let "head", "last block" (and head) or "all" learn, freeze the rest; return what learns."""
+    """Let "head", "last block" (and head) or "all" learn, no more; return what learns."""
     body = model.body.model
     whole = [part for name, part in body.named_children() if name not in OLD_TASKS]
     parts = {"head": [], "last block": [body.blocks[-1], body.norm], "all": whole}[what]
@@ -116,22 +119,11 @@ def trainable(model, what):
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def layer_rates(model, rate, decay=0.8):
-    """Groups for AdamW: the head learns at `rate`, each floor below at `decay` of the one above.
-
-    Source: Howard and Ruder 2018, section 3.2 ("discriminative fine-tuning").
-    """
-    body = model.body.model
-    floors = [model.head, *reversed(body.blocks), body.inputs]  # from the roof down
-    learning = [[p for p in floor.parameters() if p.requires_grad] for floor in floors]
-    return [{"params": those, "lr": rate * decay**depth} for depth, those in enumerate(learning) if those]
-
-
 class Cached(nn.Module):
     """`model`, with what its first `n_frozen` blocks make of a text computed once and kept.
 
-    Right as long as these blocks and the embeddings do not learn. Body and head are the model's
-    own. states: {text: (T, D)}, to be shared by classifiers over the same frozen blocks
+    Right as long as these blocks and the embeddings do not learn. Body, head: the model's.
+    states: {text: (T, D)}, to be shared by classifiers over the same frozen blocks
     """
 
     def __init__(self, model, n_frozen, states=None):
@@ -146,20 +138,34 @@ class Cached(nn.Module):
         rows = self.body.rows(texts)
         for batch in token_batches([len(row) for row in rows], 1024):
             ids, mask = pad_right([rows[i] for i in batch])
-            x, looks = self.body.model.inputs(ids), None if mask is None else mask[:, None, None]
+            x = self.body.model.inputs(ids)
+            looks = None if mask is None else mask[:, None, None]
             for block in self.body.model.blocks[: self.n_frozen]:
                 x = block(x, mask=looks)
-            self.states |= {texts[i]: kept[: len(rows[i])].clone() for i, kept in zip(batch, x)}
+            for i, kept in zip(batch, x):
+                self.states[texts[i]] = kept[: len(rows[i])].clone()
 
     def inputs(self, texts):
         """A list of texts → states before the upper blocks (B, T, D), mask (B, T)."""
         self.remember(texts)
         kept = [self.states[text] for text in texts]
         lengths = torch.tensor([len(states) for states in kept])
-        return nn.utils.rnn.pad_sequence(kept, True), torch.arange(lengths.max()) < lengths[:, None]
+        mask = torch.arange(lengths.max()) < lengths[:, None]
+        return nn.utils.rnn.pad_sequence(kept, True), mask
 
     def forward(self, x, mask):
         """x: (B, T, D), mask: (B, T) → logits (B, C)."""
         for block in self.body.model.blocks[self.n_frozen :]:
             x = block(x, mask=mask[:, None, None])
         return self.head(mean_pool(x, mask))
+
+
+def layer_rates(model, rate, decay=0.8):
+    """AdamW's groups: the head learns at `rate`, each floor below at `decay` of the one above.
+
+    Source: Howard and Ruder 2018, section 3.2 ("discriminative fine-tuning").
+    """
+    body = model.body.model
+    floors = [model.head, *reversed(body.blocks), body.inputs]  # from the roof down
+    learning = [[p for p in floor.parameters() if p.requires_grad] for floor in floors]
+    return [{"params": those, "lr": rate * decay**depth} for depth, those in enumerate(learning) if those]

@@ -33,12 +33,12 @@ POOLS = {"mean": mean_pool, "max": max_pool, "cls": cls_pool}
 
 
 def pad_right(rows, pad=0):
-    """Lists of ids → ids (B, T), filled up on the right, and mask (B, T), None if all is real."""
+    """Lists of ids → ids (B, T), filled up on the right, and mask (B, T), None if all real."""
+    rows = [torch.as_tensor(row) for row in rows]
     lengths = torch.tensor([len(row) for row in rows])
-    if lengths.min() == lengths.max():
-        return torch.tensor(rows), None
-    ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, pad)
-    return ids, torch.arange(ids.size(1)) < lengths[:, None]
+    ids = nn.utils.rnn.pad_sequence(rows, True, pad)
+    real = torch.arange(ids.size(1)) < lengths[:, None]
+    return ids, None if real.all() else real
 
 
 def token_batches(lengths, budget):
