@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils import bench, bench_families, zoo
+from utils import bench, bench_adapting, bench_families, zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,8 +101,10 @@ def test_goals_name_contenders_that_exist():
     works = {tuple(work) for work in bench.FULL["work"]}
     jobs = {(job, side) for job, (_, _, sides) in bench.FULL["jobs"].items() for side in sides}
     families = {(what, of) for what in bench_families.WORKS for of in ("lowest", "median")}
-    assert all(part in works | jobs | families or part[1] in bench.TRAINING for part in bench.GOALS)
-    assert families <= bench.GOALS.keys()
+    ways = {("adapting", way) for way in bench_adapting.WAYS}
+    known = works | jobs | families | ways
+    assert all(part in known or part[1] in bench.TRAINING for part in bench.GOALS)
+    assert families | ways <= bench.GOALS.keys()
     assert sum(part in works for part in bench.GOALS) == len(works)
 
 
@@ -195,6 +197,43 @@ def test_a_small_benchmark_of_families_from_end_to_end(capsys):
     assert [row[0] for row in rows if "≥" in row[-1]] == 2 * ["**lowest**", "**median**"]
 
 
+@pytest.mark.parametrize("job", bench_adapting.jobs())
+def test_both_learn_the_same_when_adapting(job):
+    """In one process: the losses of all steps are Trainer's, or `check` raises; the GPT's fall when it goes on."""
+    answers, later = {}, {}
+    for side in bench_adapting.SIDES:
+        work = bench_adapting.worker(bench.QUICK, side)(job)
+        answers[side] = [answer(1, work())]
+        later[side] = [answer(1, [work() for _ in range(5)][-1])]
+    bench_adapting.check(job, answers)
+    bench_adapting.check(job, later)  # Trainer goes on where it stood, and so do we
+    first, last = (found["ours, float32"][0]["result"] for found in (answers, later))
+    assert len(first) == bench.QUICK["adapting"][job.split()[0]]["steps"] and sum(last) < sum(first)
+
+
+def test_another_adaptation_stops_it():
+    """A loss that is off at one step only, one that is no number, one that is missing: all are seen."""
+    found = lambda losses: [answer(1, losses)]
+    answers = {side: found([2.0, 1.0]) for side in bench_adapting.SIDES}
+    bench_adapting.check("gpt LoRA", answers)
+    for side, losses in (
+        ("ours, float32", [2.0, 1.001]),
+        ("ours, bf16", [2.0, 1.1]),
+        ("ours, bf16", [2.0, float("nan")]),
+        ("ours, float32", [2.0]),
+    ):
+        with pytest.raises(bench.Trouble, match=f"gpt LoRA: the losses of “{side}”"):
+            bench_adapting.check("gpt LoRA", answers | {side: found(losses)})
+
+
+def test_a_small_benchmark_of_adapting_from_end_to_end(capsys):
+    """Real contenders: peft, Trainer and ours."""
+    assert bench.main(["--quick", "--threads", "1", "adapting"]) == 0
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if "≥ 1.5" in line]
+    assert [" ".join(row[:2]) for row in rows] == bench_adapting.jobs()
+    assert all(float(cell.split()[0]) > 0 for row in rows for cell in row[3:5])
+
+
 def test_every_table_is_filled(monkeypatch, capsys):
     """The whole report, with contenders that answer at once."""
 
@@ -203,7 +242,9 @@ def test_every_table_is_filled(monkeypatch, capsys):
 
         def __init__(self, order, extra_env=()):
             text = [[1, 2]] * (order["name"][1] if order["part"] == "decoding" else 1)
-            self.answer = answer(0.5, {"training": 1.0, "families": [1.0]}.get(order["part"], text))
+            self.answer = answer(
+                0.5, {"training": 1.0, "families": [1.0], "adapting": [1.0]}.get(order["part"], text)
+            )
             self.page = {"wall": 3.0, "peak": 2**20, "refusal": None}
             self.hear = lambda: self.page if order["part"] == "page" else self.about
 
@@ -221,7 +262,7 @@ def test_every_table_is_filled(monkeypatch, capsys):
         assert f"| {name} |" in text
     n_ratios = 2 * (len(bench.TRAINING) + 1) + 2 * len(bench.FULL["work"])
     n_ratios += sum(len(sides) - 1 for _, _, sides in bench.FULL["jobs"].values())
-    n_ratios += len(bench_families.TASKS) * len(bench_families.WORKS) * 2
+    n_ratios += len(bench_families.TASKS) * len(bench_families.WORKS) * 2 + len(bench_adapting.jobs()) * 2
     assert text.count("1.00 (1.00 to 1.00)") == n_ratios
     assert all(path.name in text for path in ROOT.glob("notebooks/*.ipynb"))
 

@@ -54,6 +54,17 @@ def test_chunked_loss_and_gradients_equal_torch(chunk):
     torch.testing.assert_close(ours_grads, torch.autograd.grad(3 * theirs, (hidden, weight)))
 
 
+def test_chunked_loss_of_a_frozen_head():
+    """Who asks for no gradient of the weights gets none, and the same one of the states."""
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(50, 8, requires_grad=True), torch.randn(11, 8)
+    targets = torch.randint(11, (50,))
+    ours = train.ChunkedCrossEntropy.apply(hidden, weight, targets, 7)
+    theirs = F.cross_entropy(hidden @ weight.T, targets)
+    ours_grads = torch.autograd.grad(ours, hidden)
+    torch.testing.assert_close(ours_grads, torch.autograd.grad(theirs, hidden))
+
+
 def test_chunked_loss_of_nothing_is_zero():
     hidden, weight = torch.randn(5, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
     loss = train.ChunkedCrossEntropy.apply(hidden, weight, torch.full((5,), -100), 2)

@@ -42,6 +42,10 @@ FULL = {
         "encode, every word new": ["wikipedia", 8192, ["tokenizers", "ours"]],
     },
     "families": {"names": [], "shape": {}, "batch": 16, "length": 128, "sentences": 128},  # no names: all
+    "adapting": {
+        "gpt": {"shape": {}, "batch": 8, "length": 128, "steps": 10},
+        "encoder": {"shape": {}, "batch": 16, "steps": 10},
+    },
 }
 QUICK = FULL | {
     "shape": {"vocab_size": 64, "n_positions": 32, "n_layers": 1, "n_heads": 2, "d_model": 16},
@@ -61,6 +65,19 @@ QUICK = FULL | {
         "length": 16,
         "sentences": 40,
     },
+    "adapting": {
+        "gpt": {
+            "shape": {"vocab_size": 64, "n_positions": 32, "n_layers": 1, "n_heads": 2, "d_model": 16},
+            "batch": 2,
+            "length": 16,
+            "steps": 3,
+        },
+        "encoder": {
+            "shape": {"vocab_size": 64, "n_positions": 96, "n_layers": 1, "n_heads": 2, "d_model": 16},
+            "batch": 4,
+            "steps": 3,
+        },
+    },
 }
 KEPT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
@@ -78,6 +95,7 @@ GOALS = {
     ("train, 512 merges", "ours"): 50,
     ("train, 8,192 merges", "ours"): 0.35,
     **{(what, of): goal for what in ("train", "encode") for of, goal in {"lowest": 1, "median": 2}.items()},
+    **{("adapting", way): 1.5 for way in ("full", "LoRA")},
 }
 
 
@@ -106,16 +124,17 @@ def n_parameters(sizes):
         return sum(p.numel() for p in new_gpt(sizes).parameters())
 
 
-def plain_step(model, loss_of):
+def plain_step(model, loss_of, weight_decay=0.01):
     """A function that takes one step of fused AdamW, gradients clipped, on `loss_of(…)`; it returns the loss."""
     import torch
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=weight_decay, fused=True)
 
     def step(*batch):
         loss = loss_of(*batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         return loss.item()
@@ -387,6 +406,13 @@ def contender(order):
         print(json.dumps({}), file=answers, flush=True)
         serve(None, baseline, sys.stdin, answers, bench_families.brief, chosen)
         return
+    if order["part"] == "adapting":
+        from utils import bench_adapting
+
+        chosen = bench_adapting.worker(order["sizes"], *order["name"])
+        print(json.dumps({}), file=answers, flush=True)
+        serve(None, baseline, sys.stdin, answers, chosen=chosen)
+        return
     if order["part"] == "training":
         work, model = training_work(order["sizes"], *order["name"]), "random weights"
     else:
@@ -580,6 +606,13 @@ def families(options, sizes):
     return bench_families.measure(options, sizes)
 
 
+def adapting(options, sizes):
+    """LoRA and full finetuning beside peft and Trainer, see utils/bench_adapting.py."""
+    from utils import bench_adapting
+
+    return bench_adapting.measure(options, sizes)
+
+
 def pages(options, sizes):
     """Each page, executed once in a fresh kernel with one thread, one page at a time."""
     from utils.pages import all_pages
@@ -720,6 +753,13 @@ def families_report(found, options, sizes):
     return bench_families.report(found, options, sizes)
 
 
+def adapting_report(found, options, sizes):
+    """The table of finetuning."""
+    from utils import bench_adapting
+
+    return bench_adapting.report(found, options, sizes)
+
+
 def pages_report(found, options, sizes):
     """The table of pages."""
     rows = [
@@ -741,6 +781,7 @@ PARTS = {
     "decoding": (decoding, decoding_report),
     "tokens": (tokens, tokens_report),
     "families": (families, families_report),
+    "adapting": (adapting, adapting_report),
     "pages": (pages, pages_report),
 }
 
@@ -750,7 +791,8 @@ def machine_report(options):
     name, sets = course.processor()
     libc = " ".join(platform.libc_ver()).strip()
     versions = [
-        f"{package} {metadata.version(package)}" for package in ("torch", "transformers", "tokenizers")
+        f"{package} {metadata.version(package)}"
+        for package in ("torch", "transformers", "tokenizers", "peft")
     ]
     rows = [
         ["processor", f"{name}, {course.cores()} cores for this run"],

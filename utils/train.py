@@ -25,7 +25,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, chunk):
-        d_hidden, d_weight = torch.zeros_like(hidden), torch.zeros(weight.shape, device=weight.device)
+        d_hidden, d_weight = torch.zeros_like(hidden), None
+        if ctx.needs_input_grad[1]:  # a frozen head needs none
+            d_weight = torch.zeros(weight.shape, device=weight.device)
         kept = (targets >= 0).nonzero()[:, 0]
         total = torch.zeros((), device=hidden.device)
         for rows in kept.split(chunk):
@@ -35,8 +37,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             total -= p_target.clamp_min(1e-30).log().sum()
             d_logits = p.scatter_(1, target, p_target - 1).to(hidden.dtype)
             d_hidden[rows] = d_logits @ weight
-            d_weight += d_logits.T @ states
-        ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
+            if d_weight is not None:
+                d_weight += d_logits.T @ states
+        ctx.save_for_backward(d_hidden, None if d_weight is None else d_weight.to(weight.dtype))
         ctx.n = max(1, len(kept))
         return total / ctx.n
 
@@ -44,7 +47,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad):
         d_hidden, d_weight = ctx.saved_tensors
         scale = grad / ctx.n
-        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale.to(d_weight.dtype), None, None
+        d_weight = None if d_weight is None else d_weight * scale.to(d_weight.dtype)
+        return d_hidden * scale.to(d_hidden.dtype), d_weight, None, None
 
 
 def token_loss(model, inputs, targets, chunk=512):
