@@ -1,0 +1,147 @@
+"""The code of lesson 22_prompting, for the pages after it.
+
+Made from the cells tagged `export` of notebooks/22_prompting.ipynb.
+Never edit: change the page, then `make made`.
+"""
+
+import atexit
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import torch
+
+from utils.lessons.gpt import KVCache
+
+
+@torch.no_grad()
+def score(model, pairs, batch=32):
+    """log p(answer | prompt) for N pairs of lists of ids, natural logarithm, (N,).
+
+    The prompt must not be empty: the first token of an answer is predicted by what stands before.
+    """
+    sums = []
+    for start in range(0, len(pairs), batch):
+        part = pairs[start : start + batch]
+        rows = [prompt + answer for prompt, answer in part]
+        T = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (T - len(row)) for row in rows])
+        logits = model.head(model.hidden(ids[:, :-1]))  # (B, T - 1, V)
+        log_p = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+        for (prompt, _), row, found in zip(part, rows, log_p):
+            sums.append(found[len(prompt) - 1 : len(row) - 1].sum())
+    return torch.stack(sums)
+
+
+@torch.no_grad()
+def word_log_probs(model, prefix, questions, words):
+    """log p of C next tokens after `prefix` and each of N questions, (N, C).
+
+    prefix: ids that stand before every question, read once; questions: N lists of ids; words: C ids
+    """
+    N, T, P = len(questions), max(map(len, questions)), len(prefix)
+    ids = torch.tensor([row + [0] * (T - len(row)) for row in questions])
+    cache, shape = None, model.config
+    if prefix:
+        sizes = P + T, shape.d_model // shape.n_heads
+        one = KVCache(shape.n_layers, 1, shape.n_heads, *sizes)
+        model.hidden(torch.tensor([prefix]), cache=one)
+        cache = KVCache(shape.n_layers, N, shape.n_heads, *sizes)
+        cache.keys[:], cache.values[:], cache.length = one.keys, one.values, P
+    x = model.hidden(ids, cache=cache)  # (N, T, D)
+    last = x[torch.arange(N), torch.tensor([len(row) - 1 for row in questions])]
+    return model.head(last).log_softmax(-1)[:, words]
+
+
+def calibrate(log_p, log_p_free):
+    """log q, (N, C): the probabilities divided by those of questions without content, renormalised.
+
+    log_p: (N, C)   log_p_free: (M, C), averaged as probabilities among the C words
+    Source: Zhao et al. 2021, section 4 (the matrix diag(p_free)⁻¹, no offset).
+    """
+    p_free = log_p_free.softmax(1).mean(0)
+    return (log_p - p_free.log()).log_softmax(1)
+
+
+class ServerError(RuntimeError):
+    """Says in one sentence why the server does not run, and what to do."""
+
+
+def free_port():
+    """A port of this machine that nobody uses right now."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return tried.getsockname()[1]
+
+
+def serving_folder(folder):
+    """A copy of a model's folder that says which class reads its tokenizer.json."""
+    copy = Path(tempfile.mkdtemp()) / Path(folder).name
+    shutil.copytree(folder, copy)
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (copy / "tokenizer_config.json").write_text(json.dumps(kind), encoding="utf-8")
+    return copy
+
+
+def serve_command(folder, port):
+    """The command line of `transformers serve`, run by this very Python."""
+    place = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    return [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), *place]
+
+
+def require(*packages, port):
+    """Raise a ServerError if a package is missing or somebody else has the port."""
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            raise ServerError(f"The server needs {name}, which is not installed: `pip install {name}`.")
+    with socket.socket() as tried:
+        if tried.connect_ex(("127.0.0.1", port)) == 0:
+            raise ServerError(f"Port {port} is taken by another program: choose another port.")
+
+
+def healthy(port):
+    """Does a server at this port answer that it is well?"""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def stop_server(server, seconds=10):
+    """End the server: ask politely, wait, then insist. Stopping twice does no harm."""
+    if server.poll() is None:
+        server.terminate()
+        try:
+            server.wait(seconds)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def start_server(command, port, seconds=90):
+    """Start a server and wait until it is well; it ends with this Python at the latest."""
+    require("fastapi", "uvicorn", "openai", port=port)
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=offline)
+        atexit.register(stop_server, server)
+        until = time.monotonic() + seconds
+        while server.poll() is None and time.monotonic() < until:
+            if healthy(port):
+                return server
+            time.sleep(0.2)
+        ended = server.poll() is not None
+        stop_server(server)
+        log.seek(0)
+        last = (log.read().strip().splitlines() or ["it said nothing"])[-1]
+    why = "ended before it answered" if ended else f"did not answer within {seconds} seconds"
+    raise ServerError(f"The server {why}; its last line: {last}")
