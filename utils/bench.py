@@ -13,6 +13,7 @@ it is its turn. The first round is not counted; there it is checked that all com
 import argparse
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 from utils import course
 
@@ -399,19 +401,11 @@ def contender(order):
         return
     prepare(order["threads"], order["name"][-1].startswith("transformers"))
     baseline = memory()
-    if order["part"] == "families":
-        from utils import bench_families
-
-        chosen = bench_families.worker(order["sizes"], *order["name"])
+    if order["part"] in APART:
+        part = apart(order["part"])
+        chosen = part.worker(order["sizes"], *order["name"])
         print(json.dumps({}), file=answers, flush=True)
-        serve(None, baseline, sys.stdin, answers, bench_families.brief, chosen)
-        return
-    if order["part"] == "adapting":
-        from utils import bench_adapting
-
-        chosen = bench_adapting.worker(order["sizes"], *order["name"])
-        print(json.dumps({}), file=answers, flush=True)
-        serve(None, baseline, sys.stdin, answers, chosen=chosen)
+        serve(None, baseline, sys.stdin, answers, getattr(part, "brief", list), chosen)
         return
     if order["part"] == "training":
         work, model = training_work(order["sizes"], *order["name"]), "random weights"
@@ -599,18 +593,46 @@ def tokens(options, sizes):
     return found
 
 
-def families(options, sizes):
-    """For each family of the zoo the sides take turns, see utils/bench_families.py."""
-    from utils import bench_families
-
-    return bench_families.measure(options, sizes)
+APART = "families", "adapting"  # the parts with a module of their own, utils/bench_<part>.py
 
 
-def adapting(options, sizes):
-    """LoRA and full finetuning beside peft and Trainer, see utils/bench_adapting.py."""
-    from utils import bench_adapting
+def apart(part):
+    """The module of a part, imported where it is wanted: it brings the models with it."""
+    return importlib.import_module(f"utils.bench_{part}")
 
-    return bench_adapting.measure(options, sizes)
+
+def last_kept(make):
+    """A function line → work that makes a line's work when it is asked for, and keeps one work only."""
+    kept = {}
+
+    def chosen(line):
+        if line not in kept:
+            kept.clear()
+            kept[line] = make(line)
+        return kept[line]
+
+    return chosen
+
+
+def jobs_in_turns(part, sides, jobs, check, options, sizes, environment=(), before=""):
+    """{job: answers}: at each job the sides take turns; a side is one process for all of them.
+
+    before: what stands before a job where progress is told
+    """
+    orders = {
+        side: {"part": part, "name": [side], "sizes": sizes, "threads": options.threads} for side in sides
+    }
+    found = {}
+    with contenders(orders, environment) as ready:
+        for job in jobs:
+            say(before + job)
+            turns = {
+                side: SimpleNamespace(ask=lambda one=one, job=job: one.ask(job))
+                for side, one in ready.items()
+            }
+            found[job] = take_turns(turns, options.rounds)
+            check(job, found[job])
+    return found
 
 
 def pages(options, sizes):
@@ -746,20 +768,6 @@ and find the same tokens, or the benchmark stops. Encoding begins with an empty 
 """
 
 
-def families_report(found, options, sizes):
-    """The tables of the families."""
-    from utils import bench_families
-
-    return bench_families.report(found, options, sizes)
-
-
-def adapting_report(found, options, sizes):
-    """The table of finetuning."""
-    from utils import bench_adapting
-
-    return bench_adapting.report(found, options, sizes)
-
-
 def pages_report(found, options, sizes):
     """The table of pages."""
     rows = [
@@ -780,8 +788,13 @@ PARTS = {
     "training": (training, training_report),
     "decoding": (decoding, decoding_report),
     "tokens": (tokens, tokens_report),
-    "families": (families, families_report),
-    "adapting": (adapting, adapting_report),
+    **{
+        part: (
+            lambda *given, part=part: apart(part).measure(*given),
+            lambda *given, part=part: apart(part).report(*given),
+        )
+        for part in APART
+    },
     "pages": (pages, pages_report),
 }
 

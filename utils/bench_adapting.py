@@ -6,7 +6,6 @@ in two ways, with all its weights or with LoRA alone. Run by `utils.bench`.
 
 import statistics
 import tempfile
-from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -222,17 +221,15 @@ def reference_classifier(sizes, way):
 
 def worker(sizes, side):
     """A function line → work, for lines like "gpt LoRA"; it keeps one work only."""
-    kept = {}
 
-    def chosen(line):
-        if line not in kept:
-            kept.clear()
-            job = line.split()
-            make = reference_work if side == REFERENCE else our_work
-            kept[line] = make(sizes["adapting"][job[0]], *job, *([] if side == REFERENCE else [side]))
-        return kept[line]
+    def make(line):
+        model_name, way = line.split()
+        here = sizes["adapting"][model_name]
+        if side == REFERENCE:
+            return reference_work(here, model_name, way)
+        return our_work(here, model_name, way, side)
 
-    return chosen
+    return bench.last_kept(make)
 
 
 # ---- what the parent does
@@ -257,22 +254,8 @@ def jobs():
 
 
 def measure(options, sizes):
-    """For each job the sides take turns; a side is one process for all of them."""
-    orders = {
-        side: {"part": "adapting", "name": [side], "sizes": sizes, "threads": options.threads}
-        for side in SIDES
-    }
-    found = {}
-    with bench.contenders(orders) as ready:
-        for job in jobs():
-            bench.say(f"adapting {job}")
-            turns = {
-                side: SimpleNamespace(ask=lambda one=one, job=job: one.ask(job))
-                for side, one in ready.items()
-            }
-            found[job] = bench.take_turns(turns, options.rounds)
-            check(job, found[job])
-    return found
+    """Each model in each way."""
+    return bench.jobs_in_turns("adapting", SIDES, jobs(), check, options, sizes, before="adapting ")
 
 
 def report(found, options, sizes):

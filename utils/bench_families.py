@@ -6,7 +6,6 @@ hears. Run by `utils.bench`.
 
 import statistics
 from functools import cache
-from types import SimpleNamespace
 
 import torch
 from torch.nn import functional as F
@@ -269,16 +268,12 @@ WORKS = {"train": training_step, "encode": encoding}
 
 def worker(sizes, side):
     """A function line → work, for lines like "train bert"; it keeps one work only."""
-    kept = {}
 
-    def chosen(line):
-        if line not in kept:
-            kept.clear()
-            what, family = line.split()
-            kept[line] = WORKS[what](sizes["families"], family, side)
-        return kept[line]
+    def make(line):
+        what, family = line.split()
+        return WORKS[what](sizes["families"], family, side)
 
-    return chosen
+    return bench.last_kept(make)
 
 
 # ---- what the parent does
@@ -296,22 +291,9 @@ def check(job, answers):
 
 
 def measure(options, sizes):
-    """For each family and work the sides take turns; a side is one process for all of them."""
-    orders = {
-        side: {"part": "families", "name": [side], "sizes": sizes, "threads": options.threads}
-        for side in SIDES
-    }
-    found = {}
-    with bench.contenders(orders, bench.KEPT) as ready:
-        for job in (f"{what} {family}" for what in WORKS for family in names(sizes)):
-            bench.say(job)
-            turns = {
-                side: SimpleNamespace(ask=lambda one=one, job=job: one.ask(job))
-                for side, one in ready.items()
-            }
-            found[job] = bench.take_turns(turns, options.rounds)
-            check(job, found[job])
-    return found
+    """Each family at each work."""
+    jobs = [f"{what} {family}" for what in WORKS for family in names(sizes)]
+    return bench.jobs_in_turns("families", SIDES, jobs, check, options, sizes, bench.KEPT)
 
 
 def names(sizes):
