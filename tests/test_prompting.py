@@ -1,6 +1,7 @@
 """Prompting: scores are those of the library, calibration does what it says, a server that cannot start says why."""
 
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,9 @@ from utils.lessons.prompting import (
     ServerError,
     calibrate,
     free_port,
+    guard,
     healthy,
+    leashed,
     score,
     serve_command,
     serving_folder,
@@ -96,8 +99,8 @@ def test_calibration_averages_probabilities_and_keeps_the_order_where_there_is_n
     log_p = torch.randn(5, 2, generator=torch.Generator().manual_seed(1))
     mirrored = torch.tensor([[0.9, 0.1], [0.1, 0.9]]).log()
     torch.testing.assert_close(calibrate(log_p, mirrored), log_p.log_softmax(1))
-    biased = torch.tensor([[0.8, 0.2], [0.4, 0.4]]).log()  # among the words: 0.8 and 0.5 → 0.65
-    expected = log_p.exp() / torch.tensor([0.65, 0.35])
+    biased = torch.tensor([[0.8, 0.2], [0.4, 0.4]]).log()  # on the mean 0.6 and 0.3
+    expected = log_p.exp() / torch.tensor([0.6, 0.3])
     torch.testing.assert_close(calibrate(log_p, biased).exp(), expected / expected.sum(1, keepdim=True))
 
 
@@ -108,6 +111,34 @@ def test_a_server_starts_answers_and_stops_twice():
     stop_server(server)
     stop_server(server)
     assert server.poll() is not None and not healthy(port)
+
+
+def test_a_failure_under_guard_stops_the_server_and_is_passed_on():
+    port = free_port()
+    server = start_server([sys.executable, "-c", WELL, str(port)], port, seconds=30)
+    with guard(server):
+        pass
+    assert healthy(port)
+    with pytest.raises(KeyboardInterrupt):
+        with guard(server):
+            raise KeyboardInterrupt
+    assert server.poll() is not None and not healthy(port)
+
+
+def test_a_leashed_program_runs_and_ends_when_the_one_who_started_it_is_gone():
+    port = free_port()
+    command = leashed("http.server", port, "--bind", "127.0.0.1")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, **quiet) as server:
+        until = time.monotonic() + 30
+        while server.poll() is None and time.monotonic() < until:
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        assert server.poll() is None
+        server.stdin.close()
+        assert server.wait(30) == 0
 
 
 def test_a_taken_port_is_named_and_nothing_is_started():
@@ -153,3 +184,4 @@ def test_the_command_listens_on_this_machine_only():
     command = serve_command(Path("folder"), 8123)
     assert command[0] == sys.executable and command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "8123"
+    assert command == leashed(*command[3:])  # it ends with the page

@@ -5,6 +5,7 @@ Never edit: change the page, then `make made`.
 """
 
 import atexit
+import http.client
 import importlib.util
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -34,10 +35,11 @@ def score(model, pairs, batch=32):
         rows = [prompt + answer for prompt, answer in part]
         T = max(map(len, rows))
         ids = torch.tensor([row + [0] * (T - len(row)) for row in rows])
-        logits = model.head(model.hidden(ids[:, :-1]))  # (B, T - 1, V)
-        log_p = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-        for (prompt, _), row, found in zip(part, rows, log_p):
-            sums.append(found[len(prompt) - 1 : len(row) - 1].sum())
+        states = model.hidden(ids[:, :-1])  # (B, T - 1, D)
+        for (prompt, answer), row, x in zip(part, rows, states):
+            x = x[len(prompt) - 1 : len(row) - 1]  # the places that predict the answer
+            log_p = model.head(x).log_softmax(-1)
+            sums.append(log_p.gather(1, torch.tensor(answer)[:, None]).sum())
     return torch.stack(sums)
 
 
@@ -64,10 +66,10 @@ def word_log_probs(model, prefix, questions, words):
 def calibrate(log_p, log_p_free):
     """log q, (N, C): the probabilities divided by those of questions without content, renormalised.
 
-    log_p: (N, C)   log_p_free: (M, C), averaged as probabilities among the C words
-    Source: Zhao et al. 2021, section 4 (the matrix diag(p_free)⁻¹, no offset).
+    log_p: (N, C)   log_p_free: (M, C), the mean of their probabilities counts
+    Source: Zhao et al. 2021, as in their code (the matrix diag(p_free)⁻¹, no offset).
     """
-    p_free = log_p_free.softmax(1).mean(0)
+    p_free = log_p_free.exp().mean(0)
     return (log_p - p_free.log()).log_softmax(1)
 
 
@@ -85,16 +87,30 @@ def free_port():
 def serving_folder(folder):
     """A copy of a model's folder that says which class reads its tokenizer.json."""
     copy = Path(tempfile.mkdtemp()) / Path(folder).name
+    atexit.register(shutil.rmtree, copy.parent, ignore_errors=True)
     shutil.copytree(folder, copy)
     kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
     (copy / "tokenizer_config.json").write_text(json.dumps(kind), encoding="utf-8")
     return copy
 
 
+LEASH = """
+import os, runpy, sys, threading
+ended = lambda: (sys.stdin.read(), os._exit(0))  # the pipe closes when whoever holds it ends
+threading.Thread(target=ended, daemon=True).start()
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def leashed(module, *arguments):
+    """The command line of a Python module that ends with the program that started it."""
+    return [sys.executable, "-c", LEASH, module, *map(str, arguments)]
+
+
 def serve_command(folder, port):
-    """The command line of `transformers serve`, run by this very Python."""
-    place = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    return [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), *place]
+    """The command line of `transformers serve`, run by this very Python, for this machine only."""
+    place = ["--host", "127.0.0.1", "--port", port, "--device", "cpu"]
+    return leashed("transformers.cli.transformers", "serve", folder, *place)
 
 
 def require(*packages, port):
@@ -109,11 +125,14 @@ def require(*packages, port):
 
 def healthy(port):
     """Does a server at this port answer that it is well?"""
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
-            return answer.status == 200
-    except OSError:
+        line.request("GET", "/health")
+        return line.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        line.close()
 
 
 def stop_server(server, seconds=10):
@@ -125,23 +144,41 @@ def stop_server(server, seconds=10):
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+    server.stdin.close()
+
+
+@contextmanager
+def guard(server):
+    """If what is done inside fails or is stopped, the server is stopped, too."""
+    try:
+        yield
+    except BaseException:  # the stop button as well
+        stop_server(server)
+        raise
+
+
+def wait_until_well(server, port, seconds, log):
+    """Return when the server answers; raise a ServerError with its last line if it does not."""
+    until = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < until:
+        if healthy(port):
+            return
+        time.sleep(0.2)
+    slow = f"did not answer within {seconds} seconds"
+    why = slow if server.poll() is None else "ended before it answered"
+    log.seek(0)
+    last = (log.read().strip().splitlines() or ["it said nothing"])[-1]
+    raise ServerError(f"The server {why}; its last line: {last}")
 
 
 def start_server(command, port, seconds=90):
     """Start a server and wait until it is well; it ends with this Python at the latest."""
     require("fastapi", "uvicorn", "openai", port=port)
     offline = os.environ | {"HF_HUB_OFFLINE": "1"}
-    with tempfile.TemporaryFile("w+") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=offline)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        streams = {"stdin": subprocess.PIPE, "stdout": log, "stderr": subprocess.STDOUT}
+        server = subprocess.Popen(command, env=offline, **streams)
         atexit.register(stop_server, server)
-        until = time.monotonic() + seconds
-        while server.poll() is None and time.monotonic() < until:
-            if healthy(port):
-                return server
-            time.sleep(0.2)
-        ended = server.poll() is not None
-        stop_server(server)
-        log.seek(0)
-        last = (log.read().strip().splitlines() or ["it said nothing"])[-1]
-    why = "ended before it answered" if ended else f"did not answer within {seconds} seconds"
-    raise ServerError(f"The server {why}; its last line: {last}")
+        with guard(server):
+            wait_until_well(server, port, seconds, log)
+    return server
