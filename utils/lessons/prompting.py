@@ -27,7 +27,7 @@ from utils.lessons.gpt import KVCache
 def score(model, pairs, batch=32):
     """log p(answer | prompt) for N pairs of lists of ids, natural logarithm, (N,).
 
-    The prompt must not be empty: the first token of an answer is predicted by what stands before.
+    The prompt must not be empty: something must stand before an answer's first token.
     """
     sums = []
     for start in range(0, len(pairs), batch):
@@ -47,7 +47,7 @@ def score(model, pairs, batch=32):
 def word_log_probs(model, prefix, questions, words):
     """log p of C next tokens after `prefix` and each of N questions, (N, C).
 
-    prefix: ids that stand before every question, read once; questions: N lists of ids; words: C ids
+    prefix: ids before every question, read once   questions: N lists of ids   words: C ids
     """
     N, T, P = len(questions), max(map(len, questions)), len(prefix)
     ids = torch.tensor([row + [0] * (T - len(row)) for row in questions])
@@ -64,7 +64,7 @@ def word_log_probs(model, prefix, questions, words):
 
 
 def calibrate(log_p, log_p_free):
-    """log q, (N, C): the probabilities divided by those of questions without content, renormalised.
+    """log q, (N, C): probabilities over those of questions without content, renormalised.
 
     log_p: (N, C)   log_p_free: (M, C), the mean of their probabilities counts
     Source: Zhao et al. 2021, as in their code (the matrix diag(p_free)⁻¹, no offset).
@@ -108,7 +108,7 @@ def leashed(module, *arguments):
 
 
 def serve_command(folder, port):
-    """The command line of `transformers serve`, run by this very Python, for this machine only."""
+    """The command line of `transformers serve`, run by this Python, for this machine only."""
     place = ["--host", "127.0.0.1", "--port", port, "--device", "cpu"]
     return leashed("transformers.cli.transformers", "serve", folder, *place)
 
@@ -117,7 +117,8 @@ def require(*packages, port):
     """Raise a ServerError if a package is missing or somebody else has the port."""
     for name in packages:
         if importlib.util.find_spec(name) is None:
-            raise ServerError(f"The server needs {name}, which is not installed: `pip install {name}`.")
+            why = f"The server needs {name}, which is not installed: `pip install {name}`."
+            raise ServerError(why)
     with socket.socket() as tried:
         if tried.connect_ex(("127.0.0.1", port)) == 0:
             raise ServerError(f"Port {port} is taken by another program: choose another port.")
@@ -158,7 +159,7 @@ def guard(server):
 
 
 def wait_until_well(server, port, seconds, log):
-    """Return when the server answers; raise a ServerError with its last line if it does not."""
+    """Return when the server answers; else raise a ServerError with its last line."""
     until = time.monotonic() + seconds
     while server.poll() is None and time.monotonic() < until:
         if healthy(port):
