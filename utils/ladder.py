@@ -29,7 +29,7 @@ SIZES = {  # layers, heads, width; only the width grows, by a root of 2, so that
     "1.2m": (2, 4, 224),
     "2.5m": (2, 4, 320),
 }
-LONGER = ("20k", "40k")  # trained on two million tokens, too
+LONGER = ("20k", "40k", "75k", "150k", "300k")  # trained on two million tokens, too
 SOME = ("20k", "150k")  # trained with another seed: they show how much chance moves a point
 TRIED = (
     "Rates were compared by the training loss of the last tenth of 0.5 million tokens, seed 0. "

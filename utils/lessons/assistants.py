@@ -73,7 +73,7 @@ def learn(parameters, loss_of, rows, steps, size, rate, seed, bar=lambda steps: 
 
     bar: wraps the batches, to show progress
     """
-    optimizer = torch.optim.AdamW(list(parameters), lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     try:
         for step, chosen in enumerate(bar(batches(len(rows), size, steps, seed))):
             optimizer.param_groups[0]["lr"] = rate * slope(step, steps)
@@ -126,11 +126,6 @@ def copy_to_train(model):
     return model
 
 
-def wanting(model):
-    """The parameters that learn."""
-    return [p for p in model.parameters() if p.requires_grad]
-
-
 class RewardModel(nn.Module):
     """How good is an answer? One number, from the mean of the answer's states."""
 
@@ -154,7 +149,8 @@ def pair_loss(better, worse):
 
 def best_of_n_weights(N, n):
     """How likely each of N sorted draws is the largest of n drawn without repetition: (N,)."""
-    return torch.tensor([math.comb(i, n - 1) / math.comb(N, n) for i in range(N)], dtype=torch.float64)
+    choices = [math.comb(i, n - 1) for i in range(N)]
+    return torch.tensor(choices, dtype=torch.float64) / math.comb(N, n)
 
 
 def best_of_n(rewards, values, n):

@@ -18,7 +18,8 @@ def matrices(config):
     The head counts even where it is tied: the one table is read as a table and as a matrix.
     """
     D, L, gated = config.d_model, config.n_layers, isinstance(config, LlamaConfig)
-    H, G, K = head_counts(config) if gated else (config.n_heads, config.n_heads, D // config.n_heads)
+    H = config.n_heads
+    H, G, K = head_counts(config) if gated else (H, H, D // H)
     return {
         "attention": L * (D * (H + 2 * G) * K + H * K * D),
         "feed_forward": L * (3 * D * config.d_ff if gated else 8 * D * D),
@@ -55,7 +56,8 @@ TRAINING_BYTES = 16  # a parameter: master 4, AdamW 8, bf16 copy 2, its gradient
 
 def cache_bytes(config, T, bytes_each=2):
     """The keys and values of T tokens."""
-    H, G, K = head_counts(config) if isinstance(config, LlamaConfig) else (1, 1, config.d_model)
+    gated = isinstance(config, LlamaConfig)
+    _, G, K = head_counts(config) if gated else (1, 1, config.d_model)
     return 2 * config.n_layers * G * K * T * bytes_each
 
 
@@ -101,8 +103,8 @@ def fit_law(n, tokens, loss, starts=STARTS):
     Source: Hoffmann et al. 2022, section 3.3.
     """
     options = {"maxiter": 5000, "ftol": 1e-12, "gtol": 1e-9}
-    found = [minimize(misfit, x0, (n, tokens, loss), jac=True, method="L-BFGS-B", options=options)
-             for x0 in starts]  # fmt: skip
+    how = {"jac": True, "method": "L-BFGS-B", "options": options}
+    found = [minimize(misfit, x0, (n, tokens, loss), **how) for x0 in starts]
     return min(found, key=lambda result: result.fun).x
 
 
