@@ -119,6 +119,20 @@ def trainable(model, what):
     return [p for p in model.parameters() if p.requires_grad]
 
 
+@torch.no_grad()
+def states_after(body, texts, n_blocks):
+    """What the first `n_blocks` blocks of a body make of each text: {text: (T, D)}."""
+    rows, states = body.rows(texts), {}
+    for batch in token_batches([len(row) for row in rows], 1024):
+        ids, mask = pad_right([rows[i] for i in batch])
+        looks = None if mask is None else mask[:, None, None]
+        x = body.model.inputs(ids)
+        for block in body.model.blocks[:n_blocks]:
+            x = block(x, mask=looks)
+        states |= {texts[i]: kept[: len(rows[i])].clone() for i, kept in zip(batch, x)}
+    return states
+
+
 class Cached(nn.Module):
     """`model`, with what its first `n_frozen` blocks make of a text computed once and kept.
 
@@ -131,19 +145,10 @@ class Cached(nn.Module):
         self.body, self.head, self.n_frozen = model.body, model.head, n_frozen
         self.states = {} if states is None else states
 
-    @torch.no_grad()
     def remember(self, texts):
         """Run the frozen blocks over the texts that are not known yet."""
-        texts = [text for text in dict.fromkeys(texts) if text not in self.states]
-        rows = self.body.rows(texts)
-        for batch in token_batches([len(row) for row in rows], 1024):
-            ids, mask = pad_right([rows[i] for i in batch])
-            x = self.body.model.inputs(ids)
-            looks = None if mask is None else mask[:, None, None]
-            for block in self.body.model.blocks[: self.n_frozen]:
-                x = block(x, mask=looks)
-            for i, kept in zip(batch, x):
-                self.states[texts[i]] = kept[: len(rows[i])].clone()
+        new = [text for text in dict.fromkeys(texts) if text not in self.states]
+        self.states.update(states_after(self.body, new, self.n_frozen))
 
     def inputs(self, texts):
         """A list of texts → states before the upper blocks (B, T, D), mask (B, T)."""
@@ -168,4 +173,5 @@ def layer_rates(model, rate, decay=0.8):
     body = model.body.model
     floors = [model.head, *reversed(body.blocks), body.inputs]  # from the roof down
     learning = [[p for p in floor.parameters() if p.requires_grad] for floor in floors]
-    return [{"params": those, "lr": rate * decay**depth} for depth, those in enumerate(learning) if those]
+    rates = [rate * decay**depth for depth in range(len(floors))]
+    return [{"params": those, "lr": own} for those, own in zip(learning, rates) if those]

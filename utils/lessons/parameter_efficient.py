@@ -44,7 +44,7 @@ class LoRA(nn.Module):
 
 
 def wrap(model, where, make):
-    """Freeze `model`, and put make(layer) in the place of every layer whose name is in `where`.
+    """Freeze `model`; put make(layer) in the place of each layer whose name is in `where`.
 
     Returns the parameters that came with it: all that learns now.
     """
@@ -68,14 +68,14 @@ EVERYWHERE = "qkv", "out", "up", "down"  # the matrices of our blocks
 
 
 def add_lora(model, rank=4, alpha=8, where=("qkv",), seed=0):
-    """LoRA on every layer of `model` that `where` names; the rest is frozen. Returns its a's and b's."""
+    """LoRA on every layer that `where` names; the rest is frozen. Returns its a's and b's."""
     generator = torch.Generator().manual_seed(seed)
     return wrap(model, where, lambda layer: LoRA(layer, rank, alpha, generator))
 
 
 @torch.no_grad()
 def merge(model):
-    """Add every detour to its matrix for good: `model` is an ordinary one again. Returns it."""
+    """Add every detour to its matrix for good; return `model`, now an ordinary one again."""
     for name, layer in reversed(list(model.named_modules())):  # the innermost first
         if isinstance(layer, LoRA):
             layer.base.weight += layer.scale * layer.b @ layer.a
@@ -99,8 +99,9 @@ def without_lora(model):
 
 
 class Adapter(nn.Module):
-    """A layer and, behind it, a bottleneck that adds to what it says: y + widen(gelu(narrow(y))).
+    """A layer and a bottleneck behind it, which adds to what it says.
 
+    The layer says y, both say y + widen(gelu(narrow(y))).
     base: maps (…, inputs) to (…, D)   narrow: (m, D), random   widen: (D, m), zero
     Source: Houlsby et al. 2019, section 2.1; they start near zero, here it is zero.
     """
@@ -119,7 +120,7 @@ class Adapter(nn.Module):
 
 
 def add_adapters(model, width=8, where=("out", "down"), seed=0):
-    """An adapter behind every layer that `where` names; the rest is frozen. Returns what learns."""
+    """An adapter behind each layer `where` names, the rest frozen. Returns what learns."""
     generator = torch.Generator().manual_seed(seed)
     return wrap(model, where, lambda layer: Adapter(layer, width, generator))
 
@@ -131,8 +132,14 @@ def only_biases(model):
     return learned(model)
 
 
+def some_tokens(table, n, seed):
+    """The ids of n tokens of an embedding table, drawn with `seed`: (n,)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(len(table.weight), (n,), generator=generator)
+
+
 class PromptTable(nn.Module):
-    """A table of embeddings that answers the first n ids of every text with its own n vectors."""
+    """A table of embeddings that answers the first n ids of a text with its own vectors."""
 
     def __init__(self, table, vectors):
         super().__init__()
@@ -156,11 +163,11 @@ class Prompted(nn.Module):
 
     def __init__(self, model, n=10, seed=0, vectors=None):
         super().__init__()
-        self.model, self.config = model.requires_grad_(False), model.config
+        self.model = model.requires_grad_(False)
+        self.config, self.head = model.config, model.head
         holder = getattr(model, "inputs", model)  # where this family keeps its table
         if vectors is None:
-            generator = torch.Generator().manual_seed(seed)
-            drawn = torch.randint(len(holder.tokens.weight), (n,), generator=generator)
+            drawn = some_tokens(holder.tokens, n, seed)
             vectors = holder.tokens.weight[drawn].detach().clone()
         holder.tokens = PromptTable(holder.tokens, vectors)
         self.n = len(vectors)
@@ -170,36 +177,36 @@ class Prompted(nn.Module):
         mask = None if mask is None else F.pad(mask, (self.n, 0), value=True)
         return self.model.hidden(F.pad(ids, (self.n, 0)), mask, **how)[:, self.n :]
 
-    @property
-    def head(self):
-        return self.model.head
-
     def forward(self, ids, mask=None, **how):
         """ids (B, T) → what the model says, (B, T, V) or (B, T, D)."""
         states = self.hidden(ids, mask, **how)
         return self.head(states) if self.head else states
 
 
+@torch.no_grad()
+def kept_of(model, ids):
+    """What a decoder keeps of one text, ids (1, n), in its cache: (L, 2, H, n, K)."""
+    model.hidden(ids, cache=(cache := model.new_cache(*ids.shape)))
+    return torch.stack([cache.keys[:, 0], cache.values[:, 0]], dim=1)
+
+
 class Prefix(nn.Module):
     """A frozen decoder whose cache holds n trained keys and values in every layer.
 
-    state: (L, 2, H, n, K); by default what the model itself makes of n tokens drawn with `seed`
+    state: (L, 2, H, n, K); by default what the model keeps of n tokens drawn with `seed`
     Source: Li and Liang 2021, section 4.2, without the net that makes the numbers there.
     """
 
     def __init__(self, model, n=10, seed=0, state=None):
         super().__init__()
-        self.model, self.config, self.head = model.requires_grad_(False), model.config, model.head
+        self.model = model.requires_grad_(False)
+        self.config, self.head = model.config, model.head
         if state is None:
-            generator = torch.Generator().manual_seed(seed)
-            drawn = torch.randint(len(model.tokens.weight), (1, n), generator=generator)
-            with torch.no_grad():
-                model.hidden(drawn, cache=(cache := model.new_cache(1, n)))
-            state = torch.stack([cache.keys[:, 0], cache.values[:, 0]], dim=1)
+            state = kept_of(model, some_tokens(model.tokens, n, seed)[None])
         self.state, self.length = nn.Parameter(state), state.size(3)
 
     def append(self, layer, k, v):
-        """What a layer may look at, (B, H, n + T, K): the trained ones, then those of the text."""
+        """What a layer may look at, (B, H, n + T, K): the trained ones, then the text's."""
         own = self.state[layer, :, None].expand(-1, len(k), -1, -1, -1)  # (2, B, H, n, K)
         return torch.cat([own[0], k], dim=2), torch.cat([own[1], v], dim=2)
 
@@ -216,7 +223,7 @@ class Prefix(nn.Module):
 
 
 class Upper(Cached):
-    """A classifier whose lower blocks are frozen; in front of the upper ones may stand something.
+    """A classifier of frozen lower blocks; something may stand in front of the upper ones.
 
     prompt: (n, D), vectors that every text reads first   state: (blocks, 2, H, n, K), a prefix
     """
@@ -263,37 +270,37 @@ def keys_and_values(blocks, x):
     return torch.stack(kept)
 
 
+def put_inside(part, method, size, seed):
+    """Let `method` of one `size` learn inside a model, or a part of it, and no more."""
+    if method == "LoRA":
+        add_lora(part, size, 2 * size, EVERYWHERE, seed)
+    if method == "adapters":
+        add_adapters(part, size, seed=seed)
+    if method == "BitFit":
+        only_biases(part)
+    if method == "all":
+        part.requires_grad_(True)
+
+
 def adapt_classifier(model, method, size, n_frozen, states, texts, seed=0):
-    """An `Upper` on lesson 16's Classifier, in which `method` of one `size` and the head learn."""
+    """An `Upper` on lesson 16's Classifier, in which `method` and the head learn."""
     upper = Upper(model, n_frozen, states)
-    blocks = upper.upper()
     if method in ("prompt", "prefix"):
         x = first_states(upper, texts, size, seed)
-        more = {"prompt": x} if method == "prompt" else {"state": keys_and_values(blocks, x)}
-        return Upper(model, n_frozen, states, **more)
-    if method == "LoRA":
-        add_lora(blocks, size, 2 * size, EVERYWHERE, seed)
-    if method == "adapters":
-        add_adapters(blocks, size, seed=seed)
-    if method == "BitFit":
-        only_biases(blocks)
-    if method == "all":
-        blocks.requires_grad_(True)
+        if method == "prompt":
+            return Upper(model, n_frozen, states, prompt=x)
+        return Upper(model, n_frozen, states, state=keys_and_values(upper.upper(), x))
+    put_inside(upper.upper(), method, size, seed)  # the method "head" puts nothing there
     return upper
 
 
 def adapt_decoder(model, method, size, seed=0):
-    """A decoder in which `method` of one `size` learns."""
+    """A decoder in which `method` learns."""
     if method == "prompt":
         return Prompted(model, size, seed)
     if method == "prefix":
         return Prefix(model, size, seed)
-    if method == "LoRA":
-        add_lora(model, size, 2 * size, EVERYWHERE, seed)
-    if method == "adapters":
-        add_adapters(model, size, seed=seed)
-    if method == "BitFit":
-        only_biases(model)
+    put_inside(model, method, size, seed)
     return model
 
 
