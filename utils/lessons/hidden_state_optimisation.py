@@ -55,9 +55,8 @@ class Adam:
         self.count = F.pad(self.count, (0, born)) + 1
         self.mean = torch.lerp(slope, mean, self.betas[0])
         self.square = torch.lerp(slope.square(), square, self.betas[1])
-        mean, square = (
-            m / (1 - beta ** self.count[:, None]) for m, beta in zip((self.mean, self.square), self.betas)
-        )
+        early = [1 - beta ** self.count[:, None] for beta in self.betas]  # (S, 1) each
+        mean, square = self.mean / early[0], self.square / early[1]
         return states - self.rate * mean / (square.sqrt() + self.eps)
 
 
@@ -78,14 +77,14 @@ def nats(logits, targets, temperature=1.0):
 
 
 def surprise(logits, targets):
-    """The objective of the paper: the summed cost of what came. A sum, so documents stay apart."""
+    """The paper's objective: the cost of what came, summed, so that documents stay apart."""
     return nats(logits, targets).sum()
 
 
 def read(model, ids, step=None, width=8, objective=surprise, whose=None, leak=False):
     """Read documents block by block; after each block, `step` changes what is remembered.
 
-    ids: (B, T + 1)   step: None reads plainly; Adam(rate) or SGD(rate), a fresh one for each call
+    ids: (B, T + 1)   step: None reads plainly; Adam(rate) or SGD(rate), new in each call
     whose: (B,), the document that lends each one its slope (None: its own), for a control
     leak: True scores a block after its own step, a mistake, to be shown
     Returns logits (B, T, V). Source: Yoshida and Gimpel 2021, sizes and steps are our choice.
@@ -107,7 +106,7 @@ def read(model, ids, step=None, width=8, objective=surprise, whose=None, leak=Fa
 
 
 def fit_temperature(logits, targets, low=0.5, high=4.0):
-    """The temperature with the lowest mean cost, to 2 %, by narrowing an interval by thirds."""
+    """The temperature with the lowest mean cost, to 2 %, by cutting an interval by thirds."""
     while high / low > 1.02:
         third = (high / low) ** (1 / 3)
         one, two = (nats(logits, targets, low * third**n).mean() for n in (1, 2))
@@ -126,3 +125,8 @@ def paired(differences):
     """Mean of paired differences (N,), and half of its 95 % interval."""
     half = 1.96 * differences.std() / math.sqrt(len(differences))
     return differences.mean().item(), half.item()
+
+
+def plus_minus(differences, digits=3):
+    """The same in words, for tables."""
+    return "{:+.{}f} ± {:.{}f}".format(*(x for y in paired(differences) for x in (y, digits)))
