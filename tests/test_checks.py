@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from wrong_answers import wrong_answers  # noqa: E402
 
 SOURCES = sorted((pages.ROOT / "solutions").glob("hw*.ipynb"))
-NUMBERS = ("01", "02", "03", "04", "06", "07", "09", "14", "17", "20")
+NUMBERS = ("01", "02", "03", "04", "06", "07", "09", "14", "17", "20", "25")
 POINTS, MINUTES = {f"hw{number}": 20 for number in NUMBERS}, (90, 160)
 FLOOR = 4  # wrong answers that each exercise has at least
 
