@@ -18,7 +18,7 @@ class Slot:
         self.layer, self.key, self.value = layer, key, value  # (B, H, 1, K) each
 
     def append(self, layer, k, v):
-        """k, v (B, H, W, K) as they are, or in the slot's own layer behind it, (B, H, 1 + W, K)."""
+        """k, v (B, H, W, K) as they are; in its own layer behind the slot, (B, H, 1 + W, K)."""
         if layer != self.layer:
             return k, v
         return torch.cat([self.key, k], 2), torch.cat([self.value, v], 2)
@@ -62,7 +62,7 @@ def window(self, ids, z=None):
 
 
 def costs(self, ids, z=None):
-    """What each token of ids (B, W + 1) after the first costs, (B, W), and the next summary."""
+    """What each of ids (B, W + 1) after the first costs, (B, W), and the next summary."""
     logits, z = self.window(ids[:, :-1], z)
     return F.cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none"), z
 
