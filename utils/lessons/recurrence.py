@@ -18,7 +18,7 @@ class Slot:
         self.layer, self.key, self.value = layer, key, value  # (B, H, 1, K) each
 
     def append(self, layer, k, v):
-        """k, v (B, H, W, K) as they are; in its own layer behind the slot, (B, H, 1 + W, K)."""
+        """k, v (B, H, W, K) as they are; in its own layer with the slot, (B, H, 1 + W, K)."""
         if layer != self.layer:
             return k, v
         return torch.cat([self.key, k], 2), torch.cat([self.value, v], 2)
@@ -64,6 +64,7 @@ def window(self, ids, z=None):
 def costs(self, ids, z=None):
     """What each of ids (B, W + 1) after the first costs, (B, W), and the next summary."""
     logits, z = self.window(ids[:, :-1], z)
+    # float: training computes in 16 bits, too coarse for a cost
     return F.cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none"), z
 
 
@@ -71,10 +72,12 @@ Recurrent.window, Recurrent.costs = window, costs
 
 
 def keep(z):
+    """Memory: the next window gets the summary."""
     return z
 
 
 def drop(z):
+    """The control: the next window gets none."""
     return None
 
 
