@@ -24,13 +24,14 @@ class Mode(NamedTuple):
 
 
 def mode_search(next_log_probs, start, eos, max_len, bound=-math.inf, min_len=0, budget=math.inf):
-    """The likeliest text behind `start`: depth first, dropping each prefix no likelier than the best text so far.
+    """The likeliest text behind `start`: depth first, never entering a prefix no likelier than the best text.
 
-    next_log_probs: from a prefix, a tuple of token ids that begins with `start`, to log p of each next token, (V,).
-    A text is min_len to max_len tokens and then `eos`; log p counts the end, the length does not. With min_len =
-    max_len = n: the likeliest text of exactly n tokens, no end before and an end forced there (it pays log p of it).
-    bound: only texts likelier than this count, say a beam's log p. budget: how many prefixes may be read.
-    Returns a Mode. Exact because log p only falls from a prefix to what follows. Source: Stahlberg and Byrne 2019.
+    next_log_probs: from a prefix, a tuple of token ids that begins with `start`, to log p of what is
+    next, (V,). A text is min_len to max_len tokens and then `eos`; log p counts the end, the length does
+    not. With min_len = max_len = n this is the likeliest text of exactly n tokens: no end before, an end
+    forced there (and its log p counts). bound: only texts likelier than this, say a beam's log p.
+    budget: how many prefixes may be read. Returns a Mode.
+    Exact because log p only falls from a prefix to what follows. Source: Stahlberg and Byrne 2019.
     """
     text, best, n_read, longer = None, bound, 0, -math.inf
     stack = [(0.0, ())]
@@ -47,8 +48,8 @@ def mode_search(next_log_probs, start, eos, max_len, bound=-math.inf, min_len=0,
             longer = max(longer, log_ps.max().item())
             continue
         hopeful = (log_ps > best).nonzero().squeeze(1)
-        hopeful = hopeful[log_ps[hopeful].argsort(stable=True)]  # the likeliest last: it is taken first
-        stack += [(p, (*prefix, token)) for p, token in zip(log_ps[hopeful].tolist(), hopeful.tolist())]
+        scores, order = log_ps[hopeful].sort(stable=True)  # the likeliest last: it is taken first
+        stack += zip(scores.tolist(), [(*prefix, token) for token in hopeful[order].tolist()])
     return Mode(text, best, n_read, all(log_p <= best for log_p, _ in stack), longer)
 
 
@@ -86,7 +87,7 @@ def fault(text, limit=0.3):
     """
     if not text:
         return "empty"
-    return "repeats" if repetition([text]) > limit else None
+    return "repeats" if len(text) > 3 and repetition([text]) > limit else None
 
 
 def interval(differences):
