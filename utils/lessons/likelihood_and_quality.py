@@ -120,7 +120,7 @@ def z_scores(found, expected, variance):
 def consensus(texts, utility=overlap):
     """The index of the text with the highest mean utility against all of them: minimum Bayes risk.
 
-    texts: draws from a model, lists of tokens. Source: Eikema and Aziz 2020, section 5.
+    texts: draws from a model, lists of tokens. Source: Eikema and Aziz 2020.
     """
     gains = [sum(utility(text, other) for other in texts) for text in texts]
     return max(range(len(texts)), key=gains.__getitem__)
