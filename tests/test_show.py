@@ -189,6 +189,16 @@ def test_curves_draw_the_mean_and_the_band_of_several_runs():
     plt.close(figure)
 
 
+def test_dots_stand_in_the_row_of_their_name():
+    figure = show.dots({"one": [1.0, 2.0], "two": torch.tensor([3.0])}, (0, 2), "nats", "Dots")
+    axes = figure.axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2], [3]]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[0, 0], [1]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first name on top
+    plt.close(figure)
+
+
 def test_names_at_the_ends_of_lines_do_not_cover_one_another():
     figure, axes = plt.subplots()
     axes.set(ylim=(0, 1))

@@ -6,6 +6,7 @@ Every drawing returns its matplotlib figure; on a page the cell ends with `plt.s
 import contextlib
 import functools
 import io
+import itertools
 import textwrap
 import threading
 import unicodedata
@@ -523,6 +524,21 @@ def curves(x, lines, xlabel="", ylabel="", title=None, log=""):
             va="center",
             color=colour,
         )
+    if title:
+        axes.set_title(title)
+    return figure
+
+
+@styled
+def dots(rows, band=None, xlabel="", title=None):
+    """One row of dots for each name, {name: (N,)}; `band` (low, high) is shaded behind them."""
+    figure, axes = blank_axes(7.2, 0.34 * len(rows) + 0.9)
+    if band:
+        axes.axvspan(*band, color=PALE, alpha=0.5, linewidth=0, zorder=0)
+    for row, (values, colour) in enumerate(zip(rows.values(), itertools.cycle(COLOURS))):
+        values = np.asarray(values, dtype=float)
+        axes.plot(values, np.full_like(values, row), "o", color=colour, alpha=0.5, markersize=5)
+    axes.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     if title:
         axes.set_title(title)
     return figure
