@@ -109,7 +109,12 @@ def test_a_constant_judge_is_the_plain_beam_and_generate(model, width, eos):
     assert torch.equal(ours, plain)
     torch.testing.assert_close(S + 1.5, log_p, rtol=1e-4, atol=1e-4)
     ends = {"eos_token_id": None if eos is None else list(torch.as_tensor(eos).view(-1).tolist())}
-    how = ends | {"attention_mask": mask.long(), "max_new_tokens": 12, "pad_token_id": PAD, "do_sample": False}
+    how = ends | {
+        "attention_mask": mask.long(),
+        "max_new_tokens": 12,
+        "pad_token_id": PAD,
+        "do_sample": False,
+    }
     twin = zoo.to_transformers(model)
     theirs = twin.generate(ids, num_beams=width, num_return_sequences=width, **how, **rules)
     assert torch.equal(ours.flatten(0, 1), theirs)
