@@ -33,9 +33,9 @@ def stuck(texts):
 
 
 def offers(beams, n, eos=None, processors=()):
-    """The n likeliest next tokens of each beam, all ends among them, and log p of the longer texts.
+    """The n likeliest next tokens of each beam, all ends among them.
 
-    Returns log p and tokens, (B, W, n) each.
+    Returns log p of the longer texts and the tokens, (B, W, n) each.
     """
     logits, norms = beams.logits(processors)
     ranks = logits
@@ -47,12 +47,13 @@ def offers(beams, n, eos=None, processors=()):
 
 @torch.no_grad()
 def conditional_beam_search(
-    model, ids, n_new, log_q, n_beams=4, n_candidates=64, mask=None, eos=None, pad=0, processors=()
+    model, ids, n_new, log_q, n_beams=4, n_candidates=64,
+    mask=None, eos=None, pad=0, processors=(),
 ):  # fmt: skip
-    """The beams with the best S = log p + log q at every step: (B, W, T + n), best first, and S (B, W).
+    """Keep the best S = log p + log q at every step: texts (B, W, T + n) and S (B, W).
 
-    log_q(beams, tokens (B, W, C)) → (B, W, C): log of the chance that the wish comes true, NEVER if it cannot.
-    S is NEVER where no text was found. ids, mask: (B, T), padded on the left. Source: Yoshida et al. 2023.
+    log_q(beams, tokens (B, W, C)) → (B, W, C): log of the chance of the wish, NEVER for none.
+    S is NEVER where no text was found. ids, mask: (B, T), padded on the left.
     """
     n_ends = 0 if eos is None else torch.as_tensor(eos).numel()
     n_wide = max(2, 1 + n_ends) * n_beams
@@ -102,7 +103,7 @@ class Foresight(nn.Module):
 
 
 def learn(q, hidden, tokens, fits, steps=400, rate=1e-3, seed=0, batch=256):
-    """Train q on P prefixes: states (P, D), their next tokens (P,), outcomes that agree (P, R)."""
+    """Train q on P prefixes: states (P, D), next tokens (P,), outcomes that agree (P, R)."""
     dice = torch.Generator().manual_seed(seed)
     adam = torch.optim.AdamW(q.parameters(), lr=rate, weight_decay=0.1)
     decay = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, steps)
@@ -118,7 +119,7 @@ def learn(q, hidden, tokens, fits, steps=400, rate=1e-3, seed=0, batch=256):
 
 
 def ask(q, outcomes):
-    """A judge for the search; outcomes(beams): which outcomes agree with the wish, as a slice."""
+    """A judge that asks q; outcomes(beams): which outcomes agree with the wish, a slice."""
     with torch.no_grad():
         words = q.words(torch.arange(len(q.embeddings)))  # all tokens, once
 
@@ -132,11 +133,11 @@ def ask(q, outcomes):
 def waiting(event, n_outcomes):
     """How long until the next event? Which outcomes agree with what was seen.
 
-    event: (B, T), True where it happens → fits (B, T, R); the last outcome means R - 1 or more tokens
+    event: (B, T), True where it happens → (B, T, R); the last outcome: R - 1 tokens or more
     """
     T = event.size(1)
     places = torch.arange(T, device=event.device)
-    later = places.where(event, 10 * T).flip(1).cummin(1).values.flip(1)  # the next event's place
+    later = places.where(event, 10 * T).flip(1).cummin(1).values.flip(1)  # the next event
     wait = (later - places).clamp(max=n_outcomes - 1)[..., None]
     edge = (T - places).clamp(max=n_outcomes - 1)[:, None]
     outcomes = torch.arange(n_outcomes, device=event.device)
