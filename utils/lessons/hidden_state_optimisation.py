@@ -53,7 +53,7 @@ class Adam:
         born = slope.size(4) - len(self.count)
         mean, square = (F.pad(m, (0, 0, 0, born)) for m in (self.mean, self.square))
         self.count = F.pad(self.count, (0, born)) + 1
-        self.mean = torch.lerp(slope, mean, self.betas[0])
+        self.mean = torch.lerp(slope, mean, self.betas[0])  # 0.9 · mean + 0.1 · slope
         self.square = torch.lerp(slope.square(), square, self.betas[1])
         early = [1 - beta ** self.count[:, None] for beta in self.betas]  # (S, 1) each
         mean, square = self.mean / early[0], self.square / early[1]
@@ -129,4 +129,5 @@ def paired(differences):
 
 def plus_minus(differences, digits=3):
     """The same in words, for tables."""
-    return "{:+.{}f} ± {:.{}f}".format(*(x for y in paired(differences) for x in (y, digits)))
+    mean, half = paired(differences)
+    return f"{mean:+.{digits}f} ± {half:.{digits}f}"
