@@ -16,7 +16,7 @@ from utils.lessons.decoding import repetition
 class Mode(NamedTuple):
     """What a mode search found; log-probabilities are floats, in nats."""
 
-    text: tuple | None  # tokens behind the start, the end included; None: nothing beats the bound
+    text: tuple | None  # behind the start, the end included; None: nothing beats the bound
     log_p: float  # its log-probability, or the bound
     n_read: int  # prefixes that the model was asked about
     finished: bool  # True: no allowed text is likelier. False: the budget ran out first
@@ -24,14 +24,15 @@ class Mode(NamedTuple):
 
 
 def mode_search(next_log_probs, start, eos, max_len, bound=-math.inf, min_len=0, budget=math.inf):
-    """The likeliest text behind `start`: depth first, only prefixes likelier than the best text.
+    """The likeliest text behind `start`: depth first, only prefixes likelier than the best.
 
-    next_log_probs: from a prefix, a tuple of token ids that begins with `start`, to log p of what
-    is next, (V,). A text is min_len to max_len tokens and then `eos`; log p counts the end, the
-    length does not. With min_len = max_len = n this is the likeliest text of exactly n tokens: no
-    end before, an end forced there (and its log p counts). bound: only texts likelier than this,
-    say a beam's log p. budget: how many prefixes may be read. Returns a Mode.
-    Exact because log p only falls from a prefix to what follows (Stahlberg and Byrne 2019).
+    next_log_probs: from a prefix, a tuple of token ids that begins with `start`, to log p of
+    what is next, (V,). A text is min_len to max_len tokens and then `eos`; log p counts the
+    end, the length does not. With min_len = max_len = n this is the likeliest text of exactly
+    n tokens: no end before, an end forced there (and its log p counts). bound: only texts
+    likelier than this, say a beam's log p. budget: how many prefixes may be read.
+    Returns a Mode. Exact because log p only falls from a prefix to what follows.
+    Source: Stahlberg and Byrne 2019.
     """
     text, best, n_read, longer = None, bound, 0, -math.inf
     stack = [(0.0, ())]
@@ -56,7 +57,8 @@ def mode_search(next_log_probs, start, eos, max_len, bound=-math.inf, min_len=0,
 class Reader:
     """log p of every next token, (V,), after any prefix. The key-value cache is a stack.
 
-    What a prefix shares with the one before it is not read again: going back sets `cache.length`.
+    What a prefix shares with the one before it is not read again; going back sets
+    `cache.length`.
     """
 
     def __init__(self, model, n_slots):
@@ -75,7 +77,7 @@ class Reader:
 
 
 def overlap(text, other):
-    """How much two lists of tokens share, in any order: F1, from 0 to 1; two empty texts: 1."""
+    """How much two lists of tokens share, in any order: F1, from 0 to 1 (both empty: 1)."""
     shared = (Counter(text) & Counter(other)).total()
     return 2 * shared / (len(text) + len(other)) if text or other else 1.0
 
@@ -83,7 +85,7 @@ def overlap(text, other):
 def fault(text, limit=0.3):
     """What is plainly wrong with a text of tokens: "empty", "repeats", or None.
 
-    It repeats if more than `limit` of its 4-grams stood in it before (`repetition`, lesson 07).
+    It repeats if more than `limit` of its 4-grams stood in it before (lesson 07).
     """
     if not text:
         return "empty"
