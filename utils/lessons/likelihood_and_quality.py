@@ -16,7 +16,7 @@ from utils.lessons.decoding import repetition
 class Mode(NamedTuple):
     """What a mode search found; log-probabilities are floats, in nats."""
 
-    text: tuple | None  # the tokens behind the start, the end among them; None: nothing beats the bound
+    text: tuple | None  # behind the start, the end included; None: nothing beats the bound
     log_p: float  # its log-probability, or the bound
     n_read: int  # prefixes that the model was asked about
     finished: bool  # True: no allowed text is likelier. False: the budget ran out first
@@ -24,14 +24,15 @@ class Mode(NamedTuple):
 
 
 def mode_search(next_log_probs, start, eos, max_len, bound=-math.inf, min_len=0, budget=math.inf):
-    """The likeliest text behind `start`: depth first, never entering a prefix no likelier than the best text.
+    """The likeliest text behind `start`: depth first, only prefixes likelier than the best.
 
-    next_log_probs: from a prefix, a tuple of token ids that begins with `start`, to log p of what is
-    next, (V,). A text is min_len to max_len tokens and then `eos`; log p counts the end, the length does
-    not. With min_len = max_len = n this is the likeliest text of exactly n tokens: no end before, an end
-    forced there (and its log p counts). bound: only texts likelier than this, say a beam's log p.
-    budget: how many prefixes may be read. Returns a Mode.
-    Exact because log p only falls from a prefix to what follows. Source: Stahlberg and Byrne 2019.
+    next_log_probs: from a prefix, a tuple of token ids that begins with `start`, to log p of
+    what is next, (V,). A text is min_len to max_len tokens and then `eos`; log p counts the
+    end, the length does not. With min_len = max_len = n this is the likeliest text of exactly
+    n tokens: no end before, an end forced there (and its log p counts). bound: only texts
+    likelier than this, say a beam's log p. budget: how many prefixes may be read.
+    Returns a Mode. Exact because log p only falls from a prefix to what follows.
+    Source: Stahlberg and Byrne 2019.
     """
     text, best, n_read, longer = None, bound, 0, -math.inf
     stack = [(0.0, ())]
@@ -48,15 +49,16 @@ def mode_search(next_log_probs, start, eos, max_len, bound=-math.inf, min_len=0,
             longer = max(longer, log_ps.max().item())
             continue
         hopeful = (log_ps > best).nonzero().squeeze(1)
-        scores, order = log_ps[hopeful].sort(stable=True)  # the likeliest last: it is taken first
+        scores, order = log_ps[hopeful].sort(stable=True)  # the likeliest last
         stack += zip(scores.tolist(), [(*prefix, token) for token in hopeful[order].tolist()])
     return Mode(text, best, n_read, all(log_p <= best for log_p, _ in stack), longer)
 
 
 class Reader:
-    """log p of every next token, (V,), after any prefix. The key-value cache serves as a stack.
+    """log p of every next token, (V,), after any prefix. The key-value cache is a stack.
 
-    What a prefix shares with the one before it is not read again; going back is setting `cache.length`.
+    What a prefix shares with the one before it is not read again; going back sets
+    `cache.length`.
     """
 
     def __init__(self, model, n_slots):
@@ -75,7 +77,7 @@ class Reader:
 
 
 def overlap(text, other):
-    """How much two lists of tokens share, in any order: F1, from 0 to 1. Two empty texts are the same."""
+    """How much two lists of tokens share, in any order: F1, from 0 to 1 (both empty: 1)."""
     shared = (Counter(text) & Counter(other)).total()
     return 2 * shared / (len(text) + len(other)) if text or other else 1.0
 
@@ -83,7 +85,7 @@ def overlap(text, other):
 def fault(text, limit=0.3):
     """What is plainly wrong with a text of tokens: "empty", "repeats", or None.
 
-    It repeats if more than `limit` of its 4-grams stood in it before (lesson 07's `repetition`).
+    It repeats if more than `limit` of its 4-grams stood in it before (lesson 07).
     """
     if not text:
         return "empty"
@@ -91,16 +93,16 @@ def fault(text, limit=0.3):
 
 
 def interval(differences):
-    """The mean of paired differences, and the half-width of its 95 % interval (normal approximation)."""
+    """The mean of paired differences and its 95 % half-width (normal approximation)."""
     differences = torch.as_tensor(differences, dtype=torch.float64)
     return differences.mean().item(), 1.96 * differences.std().item() / math.sqrt(len(differences))
 
 
 @torch.no_grad()
 def surprise(model, ids, n_prompt, mask=None, never=None):
-    """For each new token of ids (B, T): its surprise, and the mean and variance the model expected, (B, n) each.
+    """Surprise of each new token of ids (B, T), its expected mean and variance: (B, n) each.
 
-    n_prompt: columns of the prompt. mask: (B, T). never: a token that could not come. All in nats.
+    n_prompt: columns of the prompt. mask: (B, T). never: a token that could not come. In nats.
     """
     log_p = model(ids, mask=mask)[:, n_prompt - 1 : -1]
     if never is not None:
@@ -113,12 +115,12 @@ def surprise(model, ids, n_prompt, mask=None, never=None):
 
 
 def z_scores(found, expected, variance):
-    """How many standard deviations the surprise of each text lies from what the model expected, (B,)."""
+    """How many standard deviations each text's surprise lies from the expected one, (B,)."""
     return (found - expected).sum(1) / variance.sum(1).sqrt()
 
 
 def consensus(texts, utility=overlap):
-    """The index of the text with the highest mean utility against all of them: minimum Bayes risk.
+    """The index of the text with the highest mean utility against all: minimum Bayes risk.
 
     texts: draws from a model, lists of tokens. Source: Eikema and Aziz 2020.
     """
