@@ -1,6 +1,5 @@
 """Lesson 15: what holds for HuBERT beyond the proof of every family."""
 
-import ast
 import http.server
 import io
 import os
@@ -12,6 +11,7 @@ import types
 import wave
 from pathlib import Path
 
+import definitions
 import nbformat
 import numpy as np
 import pytest
@@ -82,10 +82,10 @@ def test_sound_beyond_the_mask_changes_nothing_within(theirs, tmp_path):
 PAGE = nbformat.read(ROOT / "notebooks" / "15_beyond_text.ipynb", 4)
 ASKS = """
 import sys
-from test_beyond_text import definitions
+from test_beyond_text import page_names
 from utils.lessons import beyond_text
 
-globals().update(vars(definitions()), HuBERT=beyond_text.HuBERT)
+globals().update(page_names(), HuBERT=beyond_text.HuBERT)
 data.DIGITS = sys.argv[1]
 runs, spoken = [(HuBERT(SMALL), None)], torch.randn(8000)
 from utils import course
@@ -193,33 +193,19 @@ def test_the_hub_cells_open_what_the_hub_has(tmp_path):
     assert len(ears) == 3 and all(line.endswith("of 30 digits of unheard people") for line in ears)
 
 
-def definitions():
-    """What the page defines, without running it: its imports, constants, functions and classes."""
-    kinds = ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom
-    kept = []
-    for cell in PAGE.cells:
-        tags = cell.metadata.get("tags", [])
-        if (
-            cell.cell_type != "code"
-            or "hub" in tags
-            or "widget" in tags
-            or "fmt: skip" in cell.source.split("\n")[0]
-        ):
-            continue
-        for node in ast.parse(cell.source).body:
-            target = getattr(node, "targets", [getattr(node, "target", None)])[0]
-            assigned = [part.id for part in ast.walk(target) if isinstance(part, ast.Name)] if target else []
-            constant = assigned and all(name.isupper() or name in ("steps", "shape") for name in assigned)
-            if isinstance(node, kinds) or constant:
-                kept.append(node)
-    names = {}
-    exec(compile(ast.Module(kept, []), "15_beyond_text", "exec"), names)
-    return types.SimpleNamespace(**names)
+def constant(node):
+    """Names in capitals, and two in small letters, that the definitions of the page need."""
+    names = definitions.assigned(node)
+    return names and all(name.isupper() or name in ("steps", "shape") for name in names)
+
+
+def page_names():
+    return definitions.of_page("15_beyond_text", also=constant)
 
 
 @pytest.fixture(scope="module")
 def page():
-    return definitions()
+    return types.SimpleNamespace(**page_names())
 
 
 def test_spans_are_hidden_as_by_the_loop_to_the_last_frame(page):

@@ -1,16 +1,15 @@
 """Lesson 26: the conditional beam against brute force, against the plain beam and against `generate`."""
 
-import ast
 import math
 from types import SimpleNamespace
 
+import definitions
 import pytest
 import torch
 import toys
 from torch.nn import functional as F
 
-from utils import pages, zoo
-from utils.course import root
+from utils import zoo
 from utils.lessons import conditional_beam_search as lesson
 from utils.lessons.decoding import NEVER, beam_search, pad_left, token_log_probs
 
@@ -20,13 +19,7 @@ EOS, PAD = 2, 0
 @pytest.fixture(scope="module")
 def page():
     """The imports and functions of the page; nothing of it is run."""
-    names = {"__name__": "page"}
-    for cell in pages.code_cells(pages.read(root() / "notebooks" / "26_conditional_beam_search.ipynb")):
-        if "hub" in cell.metadata.get("tags", []) or "course.begin()" in cell.source:
-            continue
-        kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-        body = [part for part in ast.parse(cell.source).body if isinstance(part, kept)]
-        exec(compile(ast.Module(body, []), cell.id, "exec"), names)
+    names = definitions.of_page("26_conditional_beam_search")
     return SimpleNamespace(**{k: v for k, v in names.items() if callable(v)})
 
 

@@ -1,18 +1,15 @@
 """Lesson 17: its tools measure what they say. The definitions are read from the page itself."""
 
-import ast
 import itertools
 import math
 import random
 import re
 from types import SimpleNamespace
 
+import definitions
 import pytest
 import torch
 import toys
-
-from utils import pages
-from utils.course import root
 
 T, BOS, EOS = 12, 1, 2
 
@@ -22,8 +19,7 @@ def page():
     """The imports, functions and classes of the page, around a model and a tokenizer small enough for a test."""
     model, tokenizer = toys.sure_gpt(0, 64), toys.byte_tokenizer()
     rows = torch.randint(3, 259, (48, T), generator=torch.Generator().manual_seed(0))
-    names = {
-        "__name__": "page",
+    given = {
         "base": model,
         "tokenizer": tokenizer,
         "bos": BOS,
@@ -31,17 +27,12 @@ def page():
         "T": T,
         "steps": 8,
     }
-    names |= {
+    given |= {
         "new": {"train": rows[:16], "test": rows[16:24]},
         "old": {"train": rows[24:40], "test": rows[40:]},
     }
-    names["watched"] = ("training rows", "held-out rows", "old text")
-    for cell in pages.code_cells(pages.read(root() / "notebooks" / "17_finetuning_pitfalls.ipynb")):
-        if "hub" in cell.metadata.get("tags", []) or "course.begin()" in cell.source:
-            continue
-        kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-        body = [part for part in ast.parse(cell.source).body if isinstance(part, kept)]
-        exec(compile(ast.Module(body, []), cell.id, "exec"), names)
+    given["watched"] = ("training rows", "held-out rows", "old text")
+    names = definitions.of_page("17_finetuning_pitfalls", given)
     return SimpleNamespace(names=names, **{k: v for k, v in names.items() if callable(v)})
 
 

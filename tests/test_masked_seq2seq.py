@@ -1,16 +1,14 @@
 """Lesson 24: the writer begins as the masked model, learns from its own drafts, and mends them. Read from the page."""
 
-import ast
 import itertools
 from types import SimpleNamespace
 
+import definitions
 import pytest
 import torch
 import transformers
 from torch.nn import functional as F
 
-from utils import pages
-from utils.course import root
 from utils.lessons.bert import BERT, BertConfig
 
 CONFIG = BertConfig(33, n_positions=16, n_layers=2, n_heads=2, d_model=8, d_ff=16, n_segments=0)
@@ -19,25 +17,16 @@ CONFIG = BertConfig(33, n_positions=16, n_layers=2, n_heads=2, d_model=8, d_ff=1
 @pytest.fixture(scope="module")
 def page():
     """The imports, functions, classes and plain constants of the page."""
-    names = {"__name__": "page"}
-    for cell in pages.code_cells(pages.read(root() / "notebooks" / "24_masked_seq2seq.ipynb")):
-        if "hub" in cell.metadata.get("tags", []) or "course.begin()" in cell.source:
-            continue
-        parts = ast.parse(cell.source).body
-        kept = [
-            p for p in parts if isinstance(p, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
-        ]
-        kept += [p for p in parts if isinstance(p, ast.Assign) and constant(p)]
-        exec(compile(ast.Module(kept, []), cell.id, "exec"), names)
+    names = definitions.of_page("24_masked_seq2seq", also=constant)
     return SimpleNamespace(
         names=names, **{k: v for k, v in names.items() if k.isidentifier() and k[0] != "_"}
     )
 
 
-def constant(assignment):
+def constant(node):
     """BLOT, CLS, SEP, FIRST = 0, 1, 2, 3 and the like: capitals on the left, no model on the right."""
-    names = [n.id for t in assignment.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
-    return all(name.isupper() for name in names) and {"BLOT", "SIGNS", "V", "LENGTHS", "PASSES"} & set(names)
+    names = definitions.assigned(node)
+    return all(name.isupper() for name in names) and {"BLOT", "SIGNS", "V", "LENGTHS", "PASSES"} & names
 
 
 def draw(seed=0):

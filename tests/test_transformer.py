@@ -6,13 +6,12 @@ import datetime
 import math
 import random
 
-import nbformat
+import definitions
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from utils import course
 from utils.lessons.attention import Attention, causal_mask
 from utils.lessons.gpt import KVCache
 from utils.lessons.transformer import (
@@ -37,21 +36,12 @@ each_block = pytest.mark.parametrize("make", BLOCKS.values(), ids=BLOCKS)
 @pytest.fixture(scope="module")
 def page():
     """The definitions of the page: its functions, classes and constants, and nothing that runs long."""
-    nb = nbformat.read(course.root() / "notebooks/05_transformer.ipynb", as_version=4)
-    trees = [ast.parse(cell.source) for cell in nb.cells[3:] if cell.cell_type == "code"]
-    kept = ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom
     names = {"NAMES", "MONTHS", "SPELLINGS", "days", "known", "unseen"}
 
     def stays(node):
-        if isinstance(node, ast.Assign):
-            return any(isinstance(n, ast.Name) and n.id in names for t in node.targets for n in ast.walk(t))
-        return isinstance(node, kept) or "shuffle(days)" in ast.unparse(node)
+        return names & definitions.assigned(node) or "shuffle(days)" in ast.unparse(node)
 
-    namespace = {}
-    for tree in trees:
-        body = ast.Module([node for node in tree.body if stays(node)], [])
-        exec(compile(body, "page", "exec"), namespace)
-    return namespace
+    return definitions.of_page("05_transformer", also=stays)
 
 
 def random_weights(module):
