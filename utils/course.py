@@ -200,10 +200,7 @@ def hush():
         ("CUDA initialization", UserWarning),  # a driver older than this torch: pages run on the CPU
         ("Can't initialize NVML", UserWarning),
         ("The pynvml package is deprecated", FutureWarning),
-        (
-            "`is_gradient_checkpointing` is deprecated",
-            FutureWarning,
-        ),  # peft asks transformers by its old name
+        ("`is_gradient_checkpointing` is deprecated", FutureWarning),  # peft asks by the old name
     ):
         warnings.filterwarnings("ignore", message=message, category=category)
 
