@@ -170,7 +170,7 @@ def unreadable(student, reason="The file is not a notebook: it begins with <!doc
 
 
 def class_of(count=90, seed=7):
-    """`count` records: 40 odd names, hostile texts in every field of every third, and some files that were no notebooks."""
+    """`count` records: odd names first, hostile texts in every third, and files that were no notebooks."""
     rng = random.Random(seed)
     kinds, odds = list(VERDICTS), (12, 5, 2, 1, 1, 1)
     names = NAMES + SCRIPTS

@@ -17,7 +17,7 @@ import mistune
 from utils.show import AMBER, BLUE, GREY, ORANGE, PALE, PURPLE
 
 LONGEST = 20_000  # letters of one text; a page with more of it could not be read anyway
-VOID = {"meta", "rect", "hr", "br"}
+VOID = {"meta"}
 VERDICTS = {  # sign, words, and a sentence for where the check left none
     "right": ("✓", "right", ""),
     "wrong": ("✗", "not right yet", "Its answers were not right."),
@@ -58,11 +58,8 @@ def visible(text):
 
 def stand_in(sign, kind):
     """The sign itself, or what is seen in its place."""
-    code = ord(sign)
-    if code < 0x20 or code == 0x7F:
-        return chr(0x2400 + code) if code < 0x20 else "␡"
-    odd = kind in ("Cc", "Cf", "Cs", "Zl", "Zp") or code & 0xFFFE == 0xFFFE
-    return f"⟨U+{code:04X}⟩" if odd else sign
+    odd = kind in ("Cc", "Cf", "Cs", "Zl", "Zp") or ord(sign) & 0xFFFE == 0xFFFE
+    return f"⟨U+{ord(sign):04X}⟩" if odd else sign
 
 
 def escaped(part):
@@ -85,21 +82,23 @@ def join(parts, between=""):
     return Html(escaped(between).join(escaped(part) for part in parts))
 
 
-def block(text, **attributes):
-    """A student's text or a check's lines, as they are: line by line, in the direction of their own script."""
-    text = str(text)
+def answer_block(text):
+    """A student's answer as it is: line by line, in the direction of its own script, nothing of it rendered."""
     rest = len(text) - LONGEST
-    text = (
-        text
-        if rest <= 0
-        else f"{text[:LONGEST]}\n… and {rest:,} letters more, in the file that was handed in"
-    )
-    return tag("pre", "\n" + text, dir="auto", tabindex="0", **attributes)
+    more = f"\n… and {rest:,} letters more, in the file that was handed in" if rest > 0 else ""
+    return tag("pre", "\n", text[:LONGEST], more, class_="words", dir="auto")
+
+
+def check_block(lines):
+    """What a check says, line by line; the sentence that explains a failure stands out."""
+    shown = [str(line)[:600] for line in lines[:80]]
+    parts = [tag("strong", line) if line.startswith("  → ") else line for line in shown]
+    return tag("pre", "\n", join(parts, "\n"))
 
 
 def name_of(student):
     """A name within a sentence: its direction ends with it."""
-    return tag("bdi", short(student))
+    return tag("bdi", short(student) or "(no name)")
 
 
 def short(text, longest=120):
@@ -181,26 +180,26 @@ pre, code {{ font: 0.9rem/1.55 ui-monospace, "Cascadia Mono", Menlo, Consolas, "
 code {{ background: var(--quiet); padding: 0.05em 0.3em; border-radius: 0.25em; }}
 pre {{ background: var(--quiet); border-radius: 0.4rem; padding: 0.7rem 0.9rem; margin: 0.7rem 0 0; overflow: auto;
   white-space: pre-wrap; max-height: 40rem; contain: paint; }}
+pre strong {{ color: var(--wrong-ink); font-weight: 650; }}
 pre.words {{ font-family: inherit; font-size: 1rem; background: none; border: 1px solid var(--line); }}
-pre.lines {{ white-space: pre; }}
 .scroll {{ overflow-x: auto; contain: paint; }}
 table {{ border-collapse: collapse; width: 100%; }}
 caption {{ text-align: left; color: var(--soft); padding: 0 0 0.4rem; font-size: 0.95rem; }}
 th, td {{ text-align: left; vertical-align: baseline; padding: 0.38rem 0.9rem 0.38rem 0;
   border-bottom: 1px solid var(--line); font-weight: 400; }}
-thead th {{ color: var(--soft); font-size: 0.875rem; }}
+thead th {{ color: var(--soft); font-size: 0.875rem; white-space: nowrap; }}
+tbody th {{ min-width: 8.5rem; max-width: 24rem; }}
+td:not(.number, .bar) {{ min-width: 8.5rem; }}
 th:last-child, td:last-child {{ padding-right: 0; }}
 .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .bar {{ width: 45%; min-width: 8rem; }}
 .bar svg {{ height: 0.8rem; border-radius: 0.15rem; }}
 .bins {{ max-width: 40rem; }}
-.bins th {{ white-space: nowrap; width: 1%; }}
+.bins th {{ white-space: nowrap; width: 1%; min-width: 0; }}
 .bins td.number {{ width: 1%; }}
 .bins .bar {{ width: auto; }}
 .bins svg {{ background: none; }}
-.key {{ display: flex; flex-wrap: wrap; gap: 0.2rem 1.1rem; list-style: none; padding: 0; font-size: 0.875rem; }}
-.key li {{ display: flex; align-items: center; gap: 0.4rem; }}
-.key svg {{ width: 0.8rem; height: 0.8rem; border-radius: 0.15rem; }}
+svg.swatch {{ display: inline-block; width: 0.75rem; height: 0.75rem; border-radius: 0.15rem; }}
 a {{ color: var(--right-ink); text-underline-offset: 0.15em; }}
 a:focus-visible, summary:focus-visible, pre:focus-visible {{ outline: 3px solid var(--right); outline-offset: 2px; }}
 summary {{ cursor: pointer; }}
@@ -379,18 +378,14 @@ def overview(result, homework):
 
 def card(task, found):
     """One exercise: the points, and what the check said."""
-    verdict, lines = found["verdict"], [str(line)[:600] for line in found["lines"][:80]]
+    verdict, lines = found["verdict"], found["lines"]
     head = tag(
         "header",
         tag("h3", task.title),
         tag("span", f"{found['points']:g} of {amount(task.points)}", class_="points soft"),
     )
     words = tag("p", sign(verdict), " · ", tag("code", task.name))
-    body = (
-        block("\n".join(lines), class_="lines", aria_label=f"What the check says of {task.name}")
-        if lines
-        else None
-    )
+    body = check_block(lines) if lines else None
     sentence = tag("p", VERDICTS[verdict][2]) if not lines and VERDICTS[verdict][2] else None
     return tag("section", head, words, sentence, body, class_="card")
 
@@ -417,7 +412,7 @@ def own_answer(result, task):
         said = "The points were given for an earlier version of this answer; a person looks at it again."
     else:
         said = "A person has read this."
-    return tag("section", head, tag("p", said), block(text, class_="words") if text else None, class_="card")
+    return tag("section", head, tag("p", said), answer_block(text) if text else None, class_="card")
 
 
 def colophon(result):
@@ -439,9 +434,9 @@ def summary(results, homework, pairs=()):
         tag("h1", f"{plural(len(results), 'student')}"),
         tag("p", class_sentence(results)),
         *distribution(results),
+        *problems(results, homework),
         *by_exercise(results, homework),
         *mistakes(results, homework),
-        *problems(results, homework),
         *alike(results, homework, pairs),
         *everyone(results),
         *walls(results),
@@ -501,10 +496,13 @@ def by_exercise(results, homework):
         drawn = bar(*((verdict, counts[verdict]) for verdict in VERDICTS), of=len(results))
         lines.append((title_and_name(task), drawn, *(counts[verdict] or "·" for verdict in VERDICTS)))
     yield tag("h2", "Exercise by exercise")
-    key = [tag("li", bar((verdict, 1), of=1), words) for verdict, (_, words, _) in VERDICTS.items()]
-    yield tag("ul", *key, class_="key", aria_hidden="true")
-    columns = {"exercise": None, "": "bar"} | {words: "number" for _, words, _ in VERDICTS.values()}
+    columns = {"exercise": None, "": "bar"} | {swatch(verdict): "number" for verdict in VERDICTS}
     yield table("How many students got which verdict", columns, lines)
+
+
+def swatch(verdict):
+    """A verdict's words behind its colour in the bars."""
+    return join([bar((verdict, 1), of=1, class_="swatch"), " ", VERDICTS[verdict][1]])
 
 
 def title_and_name(task):
@@ -678,5 +676,5 @@ def one_answer(result, task, row):
         ),
     )
     note = tag("p", mark.note, class_="note") if mark.note and text else None
-    body = block(text, class_="words") if text else tag("p", "No answer was handed in.", class_="soft")
+    body = answer_block(text) if text else tag("p", "No answer was handed in.", class_="soft")
     return tag("article", head, note, body, class_="card")
