@@ -1,6 +1,5 @@
 """Repair: odd but honest pages lose nothing, what is no page is told so, nothing is run and nothing crashes."""
 
-
 import pytest
 
 from utils.grading import repair as repairing
