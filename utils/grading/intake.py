@@ -498,7 +498,8 @@ def submission(student, items, shelf, homework, room):
         if best is None or rank > best[0]:
             best = (rank, item, data)
     if best is None:
-        return Submission(student, *why_nothing(items, refused))
+        file, problem = why_nothing(items, refused)
+        return Submission(student, file, problem=problem)
     rank, item, data = best
     room[0] -= len(data)
     if room[0] < 0:
