@@ -73,12 +73,18 @@ def lacking(layer):
     if not shutil.which("bwrap"):
         return "bubblewrap is not installed"
     tried = subprocess.run(
-        [*bubblewrap("/tmp"), sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
+        [*bubblewrap(box()), sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
     )
     return "" if tried.stdout == "42\n" else (tried.stderr.strip().splitlines() or ["it does not start"])[-1]
 
 
 # ---- bubblewrap ----
+
+
+def box():
+    """The folder that a page may write to: /tmp, or another one where the course or its Python lie in /tmp."""
+    below = [path for path in [*python_folders(), *map(str, READABLE)] if path.startswith("/tmp/")]
+    return "/box" if below else "/tmp"
 
 
 def bubblewrap(box, room=64_000_000):
@@ -108,7 +114,7 @@ def bubblewrap(box, room=64_000_000):
         "--dev",
         "/dev",
     ]
-    line += ["--size", str(room), "--tmpfs", "/dev/shm", "--size", str(room), "--tmpfs", "/tmp", "--dir", box]
+    line += ["--size", str(room), "--tmpfs", "/dev/shm", "--size", str(room), "--tmpfs", box]
     for path in SYSTEM:
         if os.path.islink(path):
             line += ["--symlink", os.readlink(path), path]
