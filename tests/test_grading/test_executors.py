@@ -18,7 +18,7 @@ distributed = pytest.importorskip("distributed", reason="Dask is not installed h
 @pytest.fixture(scope="module")
 def cluster():
     """A scheduler with two workers, each a process of its own with one thread."""
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster
 
 
@@ -114,7 +114,7 @@ def worker(scheduler, folder):
 @pytest.fixture
 def scheduler():
     """A scheduler without any worker."""
-    with distributed.LocalCluster(n_workers=0, dashboard_address=None, processes=True) as cluster:
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0", processes=True) as cluster:
         yield cluster
 
 
