@@ -24,6 +24,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 READABLE = ROOT / "utils", ROOT / "data"  # of the course, what a student's code may import and load
 SYSTEM = "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/localtime", "/etc/ssl"
 NAMES = "bubblewrap", "landlock", "none"
+BOX = "/box"  # behind bubblewrap the one folder to write to; no course stands below it
 
 
 def python_folders():
@@ -73,7 +74,7 @@ def lacking(layer):
     if not shutil.which("bwrap"):
         return "bubblewrap is not installed"
     tried = subprocess.run(
-        [*bubblewrap("/tmp"), sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
+        [*bubblewrap(), sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
     )
     return "" if tried.stdout == "42\n" else (tried.stderr.strip().splitlines() or ["it does not start"])[-1]
 
@@ -81,11 +82,11 @@ def lacking(layer):
 # ---- bubblewrap ----
 
 
-def bubblewrap(box, room=64_000_000):
-    """The beginning of a command line: the rest runs in name spaces of its own, `box` its only writable folder.
+def bubblewrap(room=64_000_000):
+    """The beginning of a command line: the rest runs in name spaces of its own, BOX its only writable folder.
 
     It sees Python, its packages, the system's libraries, utils/ and data/, all of them read-only; no network, no
-    other process. room: bytes that fit into `box`, which is in memory and empty.
+    other process. room: bytes that fit into BOX, which is in memory and empty.
     """
     line = [
         "bwrap",
@@ -108,7 +109,7 @@ def bubblewrap(box, room=64_000_000):
         "--dev",
         "/dev",
     ]
-    line += ["--size", str(room), "--tmpfs", "/dev/shm", "--size", str(room), "--tmpfs", "/tmp", "--dir", box]
+    line += ["--size", str(room), "--tmpfs", BOX]
     for path in SYSTEM:
         if os.path.islink(path):
             line += ["--symlink", os.readlink(path), path]
@@ -116,7 +117,7 @@ def bubblewrap(box, room=64_000_000):
             line += ["--ro-bind", path, path]
     for path in [*python_folders(), *map(str, READABLE)]:
         line += ["--ro-bind", path, path]
-    return [*line, "--remount-ro", "/", "--chdir", box]
+    return [*line, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", BOX]
 
 
 # ---- Landlock: a process gives up files, ports and signals, and so do its children ----
@@ -209,6 +210,12 @@ ONLY_SOMETIMES = [  # (call, number of the argument, comparison, with what): for
     ("clone", 0, MASKED_EQUAL, (CLONE_THREAD, 0)),  # a process, where a thread may pass
     ("prlimit64", 0, NOT_EQUAL, (0, 0)),  # limits of others
     ("prctl", 0, EQUAL, (1, 0)),  # to outlive one's parent
+    (
+        "socketpair",
+        1,
+        MASKED_EQUAL,
+        (0xF, 2),
+    ),  # of datagrams, for these reach other sockets without a connection
     ("fcntl", 1, EQUAL, (8, 0)),  # F_SETOWN, F_SETSIG, F_SETOWN_EX: signals by way of files
     ("fcntl", 1, EQUAL, (10, 0)),
     ("fcntl", 1, EQUAL, (15, 0)),
