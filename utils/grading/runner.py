@@ -99,10 +99,10 @@ class Parent:
     def __init__(self, job):
         self.seconds = job["limits"]["seconds"]
         self.folder = tempfile.mkdtemp(prefix="homework-") if job["wall"] != "bubblewrap" else None
-        box = self.folder or wall.BOX
+        box = self.folder or wall.box()
         line = [sys.executable, "-P", "-s", "-m", "utils.grading.worker"]
         if job["wall"] == "bubblewrap":
-            line = wall.bubblewrap(job["limits"]["disk"] * 4) + line
+            line = wall.bubblewrap(box, job["limits"]["disk"] * 4) + line
         self.process = subprocess.Popen(
             line,
             stdin=subprocess.PIPE,

@@ -24,7 +24,6 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 READABLE = ROOT / "utils", ROOT / "data"  # of the course, what a student's code may import and load
 SYSTEM = "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/localtime", "/etc/ssl"
 NAMES = "bubblewrap", "landlock", "none"
-BOX = "/box"  # behind bubblewrap the one folder to write to; no course stands below it
 
 
 def python_folders():
@@ -74,7 +73,7 @@ def lacking(layer):
     if not shutil.which("bwrap"):
         return "bubblewrap is not installed"
     tried = subprocess.run(
-        [*bubblewrap(), sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
+        [*bubblewrap(box()), sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
     )
     return "" if tried.stdout == "42\n" else (tried.stderr.strip().splitlines() or ["it does not start"])[-1]
 
@@ -82,11 +81,17 @@ def lacking(layer):
 # ---- bubblewrap ----
 
 
-def bubblewrap(room=64_000_000):
-    """The beginning of a command line: the rest runs in name spaces of its own, BOX its only writable folder.
+def box():
+    """The folder that a page may write to: /tmp, or another one where the course or its Python lie in /tmp."""
+    below = [path for path in [*python_folders(), *map(str, READABLE)] if path.startswith("/tmp/")]
+    return "/box" if below else "/tmp"
+
+
+def bubblewrap(box, room=64_000_000):
+    """The beginning of a command line: the rest runs in name spaces of its own, `box` its only writable folder.
 
     It sees Python, its packages, the system's libraries, utils/ and data/, all of them read-only; no network, no
-    other process. room: bytes that fit into BOX, which is in memory and empty.
+    other process. room: bytes that fit into `box`, which is in memory and empty.
     """
     line = [
         "bwrap",
@@ -109,7 +114,7 @@ def bubblewrap(room=64_000_000):
         "--dev",
         "/dev",
     ]
-    line += ["--size", str(room), "--tmpfs", BOX]
+    line += ["--size", str(room), "--tmpfs", box]
     for path in SYSTEM:
         if os.path.islink(path):
             line += ["--symlink", os.readlink(path), path]
@@ -117,7 +122,7 @@ def bubblewrap(room=64_000_000):
             line += ["--ro-bind", path, path]
     for path in [*python_folders(), *map(str, READABLE)]:
         line += ["--ro-bind", path, path]
-    return [*line, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", BOX]
+    return [*line, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", box]
 
 
 # ---- Landlock: a process gives up files, ports and signals, and so do its children ----
