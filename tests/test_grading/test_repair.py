@@ -132,7 +132,7 @@ def test_the_last_answer_that_is_python_counts():
     page = hw01(change)
     assert source_of(page, "stream").endswith("return 2")
     assert "def stream(pieces):\n    return 1" in [cell.source for cell in page.cells if not cell.exercise]
-    assert page.notes[-1].startswith("`stream` is written more than once (cells 18, 39, 40): cell 39 counts")
+    assert "`stream` is written more than once (cells 18, 39, 40): cell 39 counts." in page.notes
 
 
 def test_a_changed_answer_below_the_solved_one_counts():
@@ -279,7 +279,7 @@ def test_python_stays_as_it_is(source):
 )
 def test_odd_code_becomes_python(source, expected):
     made, said = tidy(source)
-    assert made == expected and len(said) == 1
+    assert made == expected and said
     assert made == "" or parse(made) is not None
 
 
@@ -324,35 +324,38 @@ UNREADABLE = {
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_is_no_page_is_told_in_a_sentence(name):
     data, words = UNREADABLE[name]
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(Unreadable, match=words) as caught:
         repair(data() if callable(data) else data, load("hw01"))
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
     assert str(caught.value)[0].isupper() and str(caught.value)[-1] == "." and "\n" not in str(caught.value)
 
 
 HEAVY = {
-    "sum": "1+" * 49_000 + "1",
-    "minus": "-" * 99_000 + "1",
-    "brackets": "(" * 99_000,
-    "attributes": "a" + ".a" * 49_000,
-    "calls": "def stream(x): return f" + "()" * 49_000,
-    "comparisons": "1<" * 49_000 + "1",
-    "f-string": "f'" + "{1}" * 30_000 + "'",
-    "hexadecimal": "x = 0x" + "f" * 90_000,
-    "deep blocks": "".join(" " * at + "if 1:\n" for at in range(400)),
-    "elif": "if 1:\n  pass\n" + "elif 1:\n  pass\n" * 6000,
-    "decorators": "@a\n" * 30_000 + "def stream(): pass",
-    "quotes": "'\"" * 49_000,
-    "triple quotes": '"""\\' * 24_000,
-    "commands": "!ls\n" * 24_000 + "(",
-    "questions": "a?\n" * 33_000,
-    "assignments": "a, " * 33_000 + "= (",
-    "continued": "!a\\\n" * 24_000,
-    "odd spaces": "x\u00a0=\u00a01\n" * 12_000,
+    "sum": "1+" * 24_000 + "1",
+    "minus": "-" * 49_000 + "1",
+    "brackets": "(" * 49_000,
+    "attributes": "a" + ".a" * 24_000,
+    "calls": "def stream(x): return f" + "()" * 24_000,
+    "comparisons": "1<" * 24_000 + "1",
+    "f-string": "f'" + "{1}" * 16_000 + "'",
+    "hexadecimal": "x = 0x" + "f" * 49_000,
+    "deep blocks": "".join(" " * at + "if 1:\n" for at in range(300)),
+    "elif": "if 1:\n  pass\n" + "elif 1:\n  pass\n" * 2800,
+    "decorators": "@a\n" * 16_000 + "def stream(): pass",
+    "quotes": "'\"" * 24_000,
+    "triple quotes": '"""\\' * 12_000,
+    "commands": "!ls\n" * 12_000 + "(",
+    "questions": "a?\n" * 16_000,
+    "assignments": "a, " * 16_000 + "= (",
+    "continued": "!a\\\n" * 12_000,
+    "odd spaces": "x\u00a0=\u00a01\n" * 8_000,
+    "statements": "x=1\n" * 12_000,
+    "functions": "def f(): pass\n" * 3_500,
+    "same answers": "def stream(x): pass\ny=1\n" * 2_000,
     "too long": "x = 1\n" * 100_000,
-    "headings": "## \n" * 25_000,
-    "fences": "```" * 33_000,
+    "headings": "## \n" * 12_000,
+    "fences": "```" * 16_000,
 }
 
 
@@ -366,9 +369,10 @@ def test_heavy_cells_take_no_time(name, kind):
         odd.cell_named(notebook, cell_id).source = HEAVY[name]
     new = odd.code(HEAVY[name]) if kind == "code" else odd.words(HEAVY[name] + "\ndef stream(x): pass")
     odd.insert(notebook, new, after=notebook.cells[-1])
-    start = time.monotonic()
+    start = time.process_time()
     page = repair(odd.as_bytes(notebook), homework)
-    assert time.monotonic() - start < 12
+    assert time.process_time() - start < 5
+    assert len(HEAVY[name]) < repairing.MAX_SOURCE or name == "too long"
     assert set(answered(page)) >= set(names_of(homework)) - {"stream"}
 
 
@@ -376,9 +380,9 @@ def test_many_cells_take_no_time():
     homework = load("hw01")
     notebook = odd.solved(homework)
     notebook.cells += [odd.code(f"def helper_{at}():\n    return {at}\n" * 3) for at in range(1900)]
-    start = time.monotonic()
+    start = time.process_time()
     assert len(repair(odd.as_bytes(notebook), homework).cells) == 1906
-    assert time.monotonic() - start < 12
+    assert time.process_time() - start < 5
 
 
 # Anything at all -------------------------------------------------------------------------------------------------
@@ -386,7 +390,7 @@ def test_many_cells_take_no_time():
 
 def never_crashes(data, homework):
     """Repair gives a page of plain texts or says that there is none; how long it took, in seconds."""
-    start = time.monotonic()
+    start = time.process_time()
     try:
         page = repair(data, homework)
     except Unreadable as words:
@@ -395,7 +399,7 @@ def never_crashes(data, homework):
         assert all(type(cell.source) is str and cell.source for cell in page.cells)
         assert set(page.written) == {question.name for question in homework.written}
         "".join([*page.notes, *page.written.values(), *(cell.source for cell in page.cells)]).encode()
-    return time.monotonic() - start
+    return time.process_time() - start
 
 
 def test_random_bytes():
@@ -498,7 +502,8 @@ def test_random_cells_put_into_a_real_page():
         for _ in range(8):
             cell = rng.choice(notebook["cells"])
             place = rng.choice([cell, cell["metadata"], cell["metadata"].get("nbgrader") or cell])
-            place[rng.choice([*place, *WORDS[:8]])] = anything(rng, 2)
+            if isinstance(place, dict):
+                place[rng.choice([*place, *WORDS[:8]])] = anything(rng, 2)
             if not isinstance(cell.get("metadata"), dict):
                 cell["metadata"] = {}
         rng.shuffle(notebook["cells"])
