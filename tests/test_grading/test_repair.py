@@ -360,15 +360,13 @@ HEAVY = {
 
 
 @pytest.mark.parametrize("name", HEAVY)
-@pytest.mark.parametrize("kind", ["code", "markdown"])
-def test_heavy_cells_take_no_time(name, kind):
-    """Source that is hard on a parser or on a regular expression, as a new cell and in the page's own cells."""
+def test_heavy_cells_take_no_time(name):
+    """Source that is hard on a parser or on a regular expression, in new cells and in the page's own."""
     homework = load("hw01")
     notebook = odd.solved(homework)
-    for cell_id in ("stream", "setup", "stream-check", "fair"):
+    for cell_id in ("stream", "stream-check", "fair"):
         odd.cell_named(notebook, cell_id).source = HEAVY[name]
-    new = odd.code(HEAVY[name]) if kind == "code" else odd.words(HEAVY[name] + "\ndef stream(x): pass")
-    odd.insert(notebook, new, after=notebook.cells[-1])
+    notebook.cells += [odd.code(HEAVY[name]), odd.words(HEAVY[name] + "\ndef stream(x): pass")]
     start = time.process_time()
     page = repair(odd.as_bytes(notebook), homework)
     assert time.process_time() - start < 5
@@ -413,7 +411,7 @@ def test_random_bytes():
         b'{"nbformat": 3, "worksheets": [',
         b"\0{",
     ]
-    for _ in range(2000):
+    for _ in range(1200):
         assert never_crashes(rng.choice(heads) + rng.randbytes(rng.randrange(300)), homework) < 2
 
 
@@ -468,7 +466,7 @@ def anything(rng, depth=0):
 
 def test_random_json():
     rng, homework = random.Random(2), load("hw01")
-    for at in range(3000):
+    for at in range(1500):
         value = anything(rng)
         if at % 3:
             value = {"cells": [anything(rng, 1) for _ in range(6)]}
@@ -482,13 +480,13 @@ def test_random_json():
 
 def test_random_truncations():
     rng, homework, data = random.Random(3), load("hw01"), real()
-    for _ in range(1000):
+    for _ in range(600):
         assert never_crashes(data[: rng.randrange(len(data))], homework) < 2
 
 
 def test_random_damages_of_a_real_page():
     rng, homework, data = random.Random(4), load("hw01"), real()
-    for _ in range(150):
+    for _ in range(50):
         changed = bytearray(data)
         for _ in range(rng.choice([1, 3, 30])):
             changed[rng.randrange(len(changed))] = rng.choice(b'"\\{}[]:,\n\0\x80 dn0')
@@ -497,7 +495,7 @@ def test_random_damages_of_a_real_page():
 
 def test_random_cells_put_into_a_real_page():
     rng, homework = random.Random(5), load("hw01")
-    for _ in range(150):
+    for _ in range(50):
         notebook = json.loads(real())
         for _ in range(8):
             cell = rng.choice(notebook["cells"])
