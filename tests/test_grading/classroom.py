@@ -99,7 +99,7 @@ def homework():
         ),
         Written("how", "5. How?", 0.5, "## 5. How?\n\n1. First\n2. Then `x < 1`", "Half a point."),
     )
-    cell = type("Cell", (), {"source": "# Homework 99 · A test\n\nWords", "id": "title"})
+    cell = type("Cell", (), {"cell_type": "markdown", "source": "# Homework 99 · A test\n\nWords", "id": "title"})
     released = type("Notebook", (), {"cells": [cell]})
     sources = {task.name: f"def {task.name}(x):\n    return x\n" for task in tasks}
     return Homework("hw99", None, released, tasks, questions, (), sources, "0123456789abcdef")
