@@ -487,21 +487,22 @@ def check(fn, cases):
 
 
 def report(fn, cases):
-    """The verdict and the lines to print. Of all failures the first whose mistake has a name is explained."""
+    """The verdict and the lines to print."""
     if not callable(fn):
         return False, [
             f"✗ {cases.name} is of type {kind_name(fn)}, not a function: run the cell that defines it again"
         ]
-    failures = []
-    for case in cases.cases:
-        answer = ask(fn, case, cases.seconds)
-        if answer.state == "empty" and not failures:
-            return False, [f"○ {cases.name}: {answer.problem}"]
-        finding = judge(case, answer, cases)
-        if finding:
-            failures.append((finding, case, answer))
-        if answer.state == "late":
-            break
+    return weigh(cases, (ask(fn, case, cases.seconds) for case in cases.cases))
+
+
+def weigh(cases, answers):
+    """The verdict on the answers to some cases, and the lines that say it; after a late answer none is asked for.
+
+    Of all failures the first whose mistake has a name is explained.
+    """
+    failures = failed(cases, answers)
+    if failures and failures[0][2].state == "empty":
+        return False, [f"○ {cases.name}: {failures[0][2].problem}"]
     if not failures:
         return True, [f"✓ {cases.name}: {len(cases.cases)} of {len(cases.cases)} cases"]
     explained = next((failure for failure in failures if failure[0][1]), failures[0])
@@ -509,6 +510,18 @@ def report(fn, cases):
         f"✗ {cases.name}: {len(failures)} of {len(cases.cases)} cases fail",
         *explain(cases, *explained),
     ]
+
+
+def failed(cases, answers):
+    """The failures among the answers to some cases: (what `judge` found, the case, the answer)."""
+    failures = []
+    for case, answer in zip(cases.cases, answers):
+        finding = judge(case, answer, cases)
+        if finding:
+            failures.append((finding, case, answer))
+        if answer.state == "late" or failures and failures[0][2].state == "empty":
+            break
+    return failures
 
 
 def explain(cases, finding, case, answer):

@@ -1,10 +1,11 @@
 """Set up what the course needs, once, then run a verb of the Makefile in it. Plain Python, standard library only.
 
-python3 utils/setup.py lab | test | settings | run | made | format | bench | in COMMAND …
+python3 utils/setup.py lab | test | settings | run | made | format | bench | grade | in COMMAND …
 
 COURSE_STATE    a folder for everything that is installed or written (default: `.venv` here, or a cache folder)
 COURSE_PYTHON   at the first set-up, the Python to use (default: the first on PATH that fits)
 COURSE_GPU=1    at the first set-up, take PyTorch's CUDA build, several GB, in place of the CPU build
+HW=hw07 SUBMISSIONS=folder OUT=folder    what `grade` grades, and where the grades go
 THREADS=2       threads of each process that tests or runs pages (default 1: two processes run side by side)
 """
 
@@ -459,7 +460,17 @@ def steps(verb, words):
         return [["-m", "utils.pages", "made"], ["-m", "utils.house", "picture"]]
     if verb == "bench":
         return [["-m", "utils.bench", *words]]
+    if verb == "grade":
+        homework, folder, out = map(asked_for, ("HW", "SUBMISSIONS", "OUT"))
+        return [["-m", "utils.grading", "grade", homework, folder, "--out", out, *words]]
     raise Stop(f"There is no verb {verb!r}: make help lists them.")
+
+
+def asked_for(name):
+    """A variable that `make grade` needs."""
+    if not os.environ.get(name):
+        raise Stop(f"make grade needs {name}: make grade HW=hw07 SUBMISSIONS=folder OUT=folder")
+    return os.environ[name]
 
 
 def run_steps(commands, python, env):

@@ -10,12 +10,9 @@ from pathlib import Path
 
 from utils import pages
 from utils.check import Cases
+from utils.grading import Stop
 
 SOURCES = pages.ROOT / "solutions"
-
-
-class Stop(Exception):
-    """One plain sentence for the person at the terminal: what is wrong, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Written:
 class Homework:
     """One homework, as the grader needs it.
 
-    released: the notebook that students get   ground: sources of its cells that stand before any answer
+    released: the notebook that students get   ground: sources of its cells without the checks
     solutions: {exercise: the source that solves it}   fingerprint: changes with all that a grade depends on
     """
 
@@ -97,8 +94,8 @@ def is_exercise(cell):
 
 
 def is_ground(cell):
-    """Set-up, models and the cases of the page: neither an answer nor a check."""
-    return not (pages.graded(cell).get("solution") or pages.graded(cell).get("grade"))
+    """Set-up, models, stubs and the cases of the page: all that is marked but the checks."""
+    return not pages.graded(cell).get("grade")
 
 
 def exercises(nb):
