@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 
-import classroom
 import pytest
-from classroom import NAMES, SCRIPTS, class_of, record, unreadable
 
-from utils.grading import report, sheets, similar
-from utils.grading.homework import Stop
+from utils.grading import Stop, report, sheets, similar
+
+from . import classroom
+from .classroom import NAMES, SCRIPTS, class_of, record, unreadable
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOMEWORK = classroom.homework()
@@ -118,6 +118,20 @@ def test_a_file_that_could_not_be_read_says_why_and_has_no_points(tmp_path):
     assert "nothing to grade" in (tmp_path / "summary.html").read_text("utf-8")
 
 
+def test_a_page_without_any_function_still_has_its_written_answers(tmp_path):
+    none = record("Ada", ["missing"] * 3)
+    failed = none | {
+        "student": "Bob",
+        "wall": "",
+        "reason": "The grader failed here: grade this file by hand.",
+    }
+    two(tmp_path, none, failed)
+    for name, has_cards in (("ada", True), ("bob", False)):
+        page = next(tmp_path.glob(f"feedback/{name}-*")).read_text("utf-8")
+        assert ("Exercise by exercise" in page) == has_cards and "Because of 0.9." in page
+    assert "2.5 points of written answers wait" in row_of(tmp_path / "grades.csv", "Bob")["verdict"]
+
+
 def test_an_exercise_of_which_the_record_knows_nothing_is_missing(tmp_path):
     one = record("Ada", ["right"] * 3)
     del one["exercises"]["search"], one["written"]["how"]
@@ -143,7 +157,7 @@ def test_the_summary_counts(tmp_path):
     assert ["S03", "took too long", "mean"] in problems and ["S10", "ended the run", "mean"] in problems
     points = Seen(page).tables["How many students have how many points"]
     assert sum(int(row[1]) for row in points[1:]) == 12
-    assert "Median 3 of 11.5 points, mean 4.5." in page and "bubblewrap: 12 submissions" in page
+    assert "Median 3 of 11.5 points, mean 4.2." in page and "bubblewrap: 12 submissions" in page
 
 
 def test_json_says_all_but_code_and_answers(tmp_path):

@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils import course
-from utils.grading import sheets, similar
-from utils.grading.homework import Stop
+from utils.grading import Stop, sheets, similar
 from utils.grading.sheets import outcome_of, text_of, visible
 
 WRITTEN = "student", "question", "of", "points", "answer", "note"

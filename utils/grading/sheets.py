@@ -322,8 +322,8 @@ def feedback(result, homework):
             tag("h2", "Exercise by exercise"),
             *(card(task, found) for task, found in tasks),
         ]
-    if homework.written and is_read(record):
-        parts += [tag("h2", "Written answers"), *(own_answer(result, task) for task in homework.written)]
+    if is_read(record) or any(text_of(record, task) for task in homework.written):
+        parts += own_answers(result, homework)
     if record.get("notes"):
         parts += [
             tag("h2", "What was repaired in your file"),
@@ -348,9 +348,8 @@ def outcome_of(record, task):
 
 
 def is_read(record):
-    """Whether there was anything to grade in what was handed in."""
-    found = [part["verdict"] for part in record.get("exercises", {}).values()]
-    return any(verdict != "missing" for verdict in found) or bool(record.get("code"))
+    """Whether the functions that were handed in could be asked anything."""
+    return bool(record["wall"])
 
 
 def score(result):
@@ -393,6 +392,13 @@ def card(task, found):
 def text_of(record, task):
     """The text that was handed in for a question, or ""."""
     return record.get("written", {}).get(task.name, {}).get("text", "").strip()
+
+
+def own_answers(result, homework):
+    """All written answers of a student, under their heading."""
+    if homework.written:
+        yield tag("h2", "Written answers")
+        yield from (own_answer(result, task) for task in homework.written)
 
 
 def own_answer(result, task):
