@@ -556,6 +556,16 @@ def test_all_text_has_contrast(scheme):
     assert contrast(colours["ink"], colours["note"]) >= 4.5
 
 
+def test_bars_have_the_colours_of_the_figures():
+    from utils import show
+
+    light = re.search(r":root \{(.*?)\}", sheets.STYLE, re.DOTALL)[1]
+    colours = dict(re.findall(r"--(\w+): (#\w+)", light))
+    assert [colours[name] for name in ("right", "wrong", "late", "died", "missing")] == [
+        *(show.BLUE, show.ORANGE, show.AMBER, show.PURPLE, show.PALE)
+    ]
+
+
 # ---- all or nothing ----
 
 
