@@ -249,7 +249,8 @@ def test_tables_as_other_spreadsheets_save_them(tmp_path, how):
     fill(tmp_path / "written.csv", {(labels[name], "why"): "1,5" for name in names}, **how)
     marks = report.read_marks(tmp_path / "written.csv", records, HOMEWORK)
     assert {student for student, _ in marks} == set(names)
-    assert {mark.points for mark in marks.values()} == {1.5}
+    assert {mark.points for (_, question), mark in marks.items() if question == "why"} == {1.5}
+    assert {mark.points for (_, question), mark in marks.items() if question == "how"} == {None}
 
 
 @pytest.mark.parametrize("code", ["utf-8", "utf-16", "cp1252"])
@@ -277,6 +278,23 @@ def test_points_stay_when_a_student_hands_in_again_and_the_change_is_flagged(tmp
     assert "an earlier version" not in next(tmp_path.glob("feedback/ada-*")).read_text("utf-8")
 
 
+def test_a_note_of_the_instructor_stays_as_it_is(tmp_path):
+    two(tmp_path, record("Ada", ["right"] * 3, ("", "")), record("Bob", ["right"] * 3))
+    path, own = tmp_path / "written.csv", {"Ada": "=ask her, soon", "Bob": "'see me'"}
+    for student, note in own.items():
+        table = rows(path)
+        next(row for row in table if row["student"] == student)["note"] = note
+        page = io.StringIO(newline="")
+        writer = csv.DictWriter(page, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+        path.write_text(page.getvalue(), "utf-8", newline="")
+        for _ in range(3):
+            two(tmp_path, record("Ada", ["right"] * 3, ("", "")), record("Bob", ["right"] * 3))
+    assert row_of(path, "Ada")["note"] == f"{report.UNANSWERED} =ask her, soon"
+    assert row_of(path, "Bob")["note"] == "'see me'"
+
+
 def test_points_survive_many_rewrites_for_the_strangest_names(tmp_path):
     records = class_of()
     report.write(records, HOMEWORK, tmp_path)
@@ -288,6 +306,12 @@ def test_points_survive_many_rewrites_for_the_strangest_names(tmp_path):
     assert [row["points"] for row in kept] == ["1.5"] * 90
     assert {row["why"] for row in rows(tmp_path / "grades.csv")} == {"1.5"}
     assert len({row["student"] for row in kept}) == 90
+
+
+def test_a_table_that_cannot_be_read_stops(tmp_path):
+    (tmp_path / "written.csv").mkdir()
+    with pytest.raises(Stop, match="written.csv cannot be read"):
+        two(tmp_path)
 
 
 def test_marks_may_be_given(tmp_path):

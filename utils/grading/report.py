@@ -48,6 +48,11 @@ class Mark:
     answer: str = ""
     note: str = ""
 
+    @property
+    def changed(self):
+        """Whether the points were given for an answer that was handed in before."""
+        return self.note.startswith(CHANGED)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -131,9 +136,11 @@ def settled(record, task, marks):
     """The mark of an answer as it is now: points stay when the answer changes, and the note says that it did."""
     text, mark = text_of(record, task), marks.get((record["student"], task.name), Mark())
     now = f"v-{short_hash(text)}"  # with its first letter, no spreadsheet takes it for a number
+    note = mark.note.removeprefix(UNANSWERED).strip()
     if mark.points is None:
-        return Mark(None, now, "" if text else UNANSWERED)
-    return Mark(mark.points, now, mark.note if mark.answer in ("", now) else CHANGED)
+        return Mark(None, now, note if text else f"{UNANSWERED} {note}".strip())
+    changed = mark.answer not in ("", now) and not mark.changed
+    return Mark(mark.points, now, f"{CHANGED} {note}".strip() if changed else note)
 
 
 def short_hash(text):
@@ -192,17 +199,19 @@ def read_marks(path, records, homework):
     """{(student, question): Mark} of all points in written.csv; Stop names the line and the fix.
 
     Takes what spreadsheets make of the table: commas, semicolons or tabs, UTF-8 or the code page of Windows, 0.5 or
-    0,5. A row without points says nothing, whoever it names.
+    0,5. A row without points may name whoever it likes.
     """
     if not path.exists():
         return {}
     students = {loose(label): student for student, label in labels(records).items()}
     of, found = {task.name: task.points for task in homework.written}, {}
     for line, row in rows(path):
-        if not row["points"].strip():
-            continue
         where = f"{path}, line {line}"
         student, question = students.get(loose(row["student"])), row["question"].strip()
+        note = row.get("note", "").strip()
+        if not row["points"].strip():
+            found.setdefault((student, question), Mark(note=note))
+            continue
         if student is None:
             raise Stop(
                 f"{where}: no submission is by {shown(row['student'])}: correct the name, or empty its points."
@@ -211,15 +220,18 @@ def read_marks(path, records, homework):
             names = " or ".join(of) or "none"
             raise Stop(f"{where}: there is no question {shown(question)}: it should be {names}.")
         points = number(row["points"], of[question], where)
-        if found.get((student, question), Mark(points)).points != points:
+        if found.get((student, question), Mark()).points not in (None, points):
             raise Stop(f"{where}: this answer has other points further up: leave one of the two rows.")
-        found[student, question] = Mark(points, row.get("answer", "").strip(), row.get("note", "").strip())
+        found[student, question] = Mark(points, row.get("answer", "").strip(), note)
     return found
 
 
 def rows(path):
     """(line, {column: field}) for each row that is not empty; Stop where it is not the table that we wrote."""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Stop(f"{path} cannot be read: {error.strerror}. Close the program that has it open.") from None
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
@@ -339,7 +351,8 @@ def written_table(found, homework):
     for task in homework.written:
         for each in found:
             mark = each.marks[task.name]
-            yield [each.label, task.name, task.points, mark.points, mark.answer, harmless(mark.note)]
+            note = mark.note if mark.note.startswith("'") else harmless(mark.note)
+            yield [each.label, task.name, task.points, mark.points, mark.answer, note]
 
 
 def as_json(found, homework):
@@ -355,7 +368,7 @@ def as_json(found, homework):
                 task.name: {
                     "of": task.points,
                     "points": decided(each, task),
-                    "changed": each.marks[task.name].note == CHANGED,
+                    "changed": each.marks[task.name].changed,
                 }
                 for task in homework.written
             },

@@ -90,8 +90,8 @@ def answer_block(text):
 def check_block(lines):
     """What a check says, line by line; the sentence that explains a failure stands out."""
     shown = [str(line)[:600] for line in lines[:80]]
-    parts = [tag("strong", line) if line.startswith("  → ") else line for line in shown]
-    return tag("pre", "\n", join(parts, "\n"))
+    parts = [tag("strong" if line.startswith("  → ") else "span", line, "\n") for line in shown]
+    return tag("pre", "\n", *parts)
 
 
 def name_of(student):
@@ -177,7 +177,8 @@ svg.meter { margin: 0.4rem 0 1rem; outline: 1px solid var(--line); }
 pre, code { font: 0.9rem/1.55 ui-monospace, "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { background: var(--quiet); padding: 0.05em 0.3em; border-radius: 0.25em; }
 pre { background: var(--quiet); border-radius: 0.4rem; padding: 0.7rem 0.9rem; margin: 0.7rem 0 0; overflow: auto;
-  white-space: pre-wrap; max-height: 40rem; contain: paint; }
+  white-space: pre-wrap; contain: paint; }
+pre span, pre strong { display: block; padding-left: 6ch; text-indent: -6ch; }
 pre strong { color: var(--wrong-ink); font-weight: 650; }
 pre.words { font-family: inherit; font-size: 1rem; background: none; border: 1px solid var(--line); }
 .scroll { overflow-x: auto; contain: paint; }
@@ -192,6 +193,8 @@ th:last-child, td:last-child { padding-right: 0; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bar { width: 45%; min-width: 8rem; }
 .bar svg { height: 0.8rem; border-radius: 0.15rem; }
+.verdicts tbody th { width: 30%; }
+.verdicts .bar { width: 30%; }
 .bins { max-width: 40rem; }
 .bins th { white-space: nowrap; width: 1%; min-width: 0; }
 .bins td.number { width: 1%; }
@@ -215,14 +218,15 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
   main { padding-top: 1.5rem; }
   h1 { font-size: 1.6rem; }
   .card { padding: 0.85rem 0.9rem; }
-  pre { font-size: 0.8rem; }
+  pre { font-size: 0.8rem; padding: 0.6rem 0.7rem; }
+  tbody th, td:not(.number, .bar) { min-width: 6.2rem; }
+  th, td { padding-right: 0.6rem; }
   pre.words { font-size: 0.95rem; }
 }
 @media print {
   :root { color-scheme: light; --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --quiet: #f4f4f4;
     --right-ink: #004a75; --wrong-ink: #8a3700; --note: #fff; }
   main { max-width: none; padding: 0; }
-  pre { max-height: none; white-space: pre-wrap; }
   .beside { position: static; max-height: none; }
   svg, .note { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
@@ -328,7 +332,7 @@ def feedback(result, homework):
             tag("p", "Your file was put in order before it ran. None of this costs points."),
             tag("ul", *(tag("li", short(note, 400)) for note in record["notes"])),
         ]
-    parts += [tag("h2", "How this was graded"), tag("p", HIDDEN), tag("p", PEOPLE)]
+    parts += [tag("h2", "How this was graded"), tag("p", HIDDEN) if is_read(record) else "", tag("p", PEOPLE)]
     parts += [colophon(result)]
     return page(f"{title_of(homework)}: {result.student}", *parts)
 
@@ -412,7 +416,7 @@ def own_answer(result, task):
         said = "No answer was found in your file. If you wrote one, tell your instructor."
     elif mark.points is None:
         said = "A person reads this and gives the points."
-    elif mark.note:
+    elif mark.changed:
         said = "The points were given for an earlier version of this answer; a person looks at it again."
     else:
         said = "A person has read this."
@@ -501,7 +505,7 @@ def by_exercise(results, homework):
         lines.append((title_and_name(task), drawn, *(counts[verdict] or "·" for verdict in VERDICTS)))
     yield tag("h2", "Exercise by exercise")
     columns = {"exercise": None, "": "bar"} | {swatch(verdict): "number" for verdict in VERDICTS}
-    yield table("How many students got which verdict", columns, lines)
+    yield table("How many students got which verdict", columns, lines, class_="verdicts")
 
 
 def swatch(verdict):
