@@ -507,6 +507,13 @@ def test_pages_forbid_all_but_their_own_style(hostile):
         assert style == sheets.STYLE and "url(" not in style and "@import" not in style and "<" not in style
 
 
+def test_words_of_our_own_pages_are_rendered_without_links():
+    words = "## T\n\n*a* [b](javascript:c) ![d](http://e/f.png)\n\n| x |\n|---|\n| `y` |\n\n<script>z</script> <http://g>"
+    seen = Seen(sheets.page("t", sheets.tag("caption", ""), sheets.rendered(words)))
+    assert not {key for _, key, _ in seen.attributes} & {"href", "src"} and set(seen.elements) <= OURS
+    assert {"em", "code", "table"} <= set(seen.elements) and "b d" in " ".join("".join(seen.text).split())
+
+
 def test_no_sign_on_a_page_is_without_a_look(hostile):
     for path in pages_of(hostile):
         page = path.read_bytes().decode("utf-8", "strict")

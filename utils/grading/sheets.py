@@ -25,7 +25,7 @@ VERDICTS = {  # sign, words, and a sentence for where the check left none
     "missing": ("○", "not found", "No function of this name could be run from the file."),
 }
 HIDDEN = (
-    "Each function was called with the inputs that the check on the homework’s page shows, and with more that it"
+    "Each function was called with the inputs that the check on the homework's page shows, and with more that it"
     " does not show: an answer has to hold in general. Of those hidden inputs the check says what went wrong but not"
     " with which numbers, because they are the same for everyone. The points of an exercise are given when"
     " all its cases are right."
@@ -101,7 +101,7 @@ def name_of(student):
 
 def short(text, longest=120):
     """A text in one line, cut where it gets long."""
-    line = " ".join(visible(text).split())
+    line = " ".join(visible(str(text)[: 10 * longest]).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
@@ -132,7 +132,7 @@ STYLE = """
   --right: #0072B2; --wrong: #D55E00; --late: #E69F00; --died: #B0568A; --empty: #9aa1a9; --missing: #D5D9DE;
   --right-ink: #005a8f; --wrong-ink: #a84300; --note: #fff6e0; --note-line: #e3b341;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #15181b; --card: #1b1f23; --ink: #e4e6e8; --soft: #a2abb4; --line: #343a41; --quiet: #20252a;
     --right: #3d9bd6; --wrong: #e8763a; --died: #cf7fb3; --empty: #6E6E6E; --missing: #454c54;
@@ -181,7 +181,7 @@ pre { background: var(--quiet); border-radius: 0.4rem; padding: 0.7rem 0.9rem; m
 pre span, pre strong { display: block; padding-left: 6ch; text-indent: -6ch; }
 pre strong { color: var(--wrong-ink); font-weight: 650; }
 pre.words { font-family: inherit; font-size: 1rem; background: none; border: 1px solid var(--line); }
-.scroll { overflow-x: auto; contain: paint; }
+.scroll { overflow-x: auto; contain: paint; margin: 1.2rem 0; }
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; color: var(--soft); padding: 0 0 0.4rem; font-size: 0.95rem; }
 th, td { text-align: left; vertical-align: baseline; padding: 0.38rem 0.9rem 0.38rem 0;
@@ -224,8 +224,7 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
   pre.words { font-size: 0.95rem; }
 }
 @media print {
-  :root { color-scheme: light; --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --quiet: #f4f4f4;
-    --right-ink: #004a75; --wrong-ink: #8a3700; --note: #fff; }
+  :root { color-scheme: light; --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --note: #ffffff; }
   main { max-width: none; padding: 0; }
   .beside { position: static; max-height: none; }
   svg, .note { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -621,7 +620,7 @@ def walls(results):
     """Behind what the code of strangers ran."""
     counts = Counter(result.record.get("wall") or "nothing was run" for result in results)
     said = "; ".join(f"{short(wall)}: {plural(count, 'submission')}" for wall, count in counts.most_common())
-    yield tag("footer", f"The wall between the students’ code and this machine: {said}.")
+    yield tag("footer", f"The wall between the students' code and this machine: {said}.")
 
 
 def written(results, homework):
