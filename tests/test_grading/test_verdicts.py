@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from utils import pages
@@ -62,17 +63,40 @@ def points(found):
     return {name: part["points"] for name, part in found.items()}
 
 
+def hand_in(folder, student, nb):
+    folder.mkdir(exist_ok=True)
+    nbformat.write(nb, folder / f"{student}.ipynb")
+
+
 # ---- right, untouched, wrong ----
 
 
-@pytest.mark.parametrize("half", (0, 1), ids=("even", "odd"))
 @pytest.mark.parametrize("name", HOMEWORKS)
-def test_a_wrong_answer_costs_its_own_exercise_only(name, half, executor):
-    """Every second exercise is wrong; the others, also those that call a wrong one, keep their points."""
-    hw = homework.load(name)
-    wrongs = {exercise.name: first_wrong(name, exercise.name) for exercise in hw.exercises[half::2]}
-    found = verdicts(name, solved_page(name, wrongs), executor)
-    assert points(found) == {one.name: 0 if one.name in wrongs else one.points for one in hw.exercises}
+def test_right_untouched_and_wrong_homework(name, executor, tmp_path):
+    """Full marks, none, and where every second exercise is wrong, just these are lost: not those that call them."""
+    hw, path = homework.load(name), homework.find(name)
+    halves = {
+        half: {one.name for one in hw.exercises[start::2]} for start, half in enumerate(("even", "odd"))
+    }
+    hand_in(tmp_path / "in", "solved", pages.read(path))
+    hand_in(tmp_path / "in", "untouched", pages.read(pages.ROOT / "notebooks" / path.name))
+    for half, names in halves.items():
+        nb = pages.read(path)
+        for cell in filter(homework.is_exercise, nb.cells):
+            exercise = pages.graded(cell)["grade_id"]
+            cell.source = first_wrong(name, exercise) if exercise in names else cell.source
+        hand_in(tmp_path / "in", half, nb)
+    records = grade.grade(name, tmp_path / "in", tmp_path / "out", executor, quiet=True)
+    found = {record["student"]: points(record["exercises"]) for record in records}
+    full = {one.name: one.points for one in hw.exercises}
+    assert found["solved"] == full and found["untouched"] == dict.fromkeys(full, 0)
+    for half, names in halves.items():
+        assert found[half] == {name: 0 if name in names else points for name, points in full.items()}
+    verdicts = {
+        record["student"]: {one["verdict"] for one in record["exercises"].values()} for record in records
+    }
+    assert verdicts["solved"] == {"right"} and verdicts["untouched"] == {"empty"}
+    assert all(one["text"] for one in records[2]["written"].values()) and records[2]["student"] == "solved"
 
 
 @pytest.mark.skipif(not LONG, reason="all wrong answers behind the wall take four minutes: COURSE_LONG=1")
@@ -151,6 +175,10 @@ def test_replies_of_another_form_are_wrong_answers():
     ]
     forms += [wire.pack([1000, 1, 2, 3, 4, 5]), wire.pack([1000, "", "", "right", [], ""])]
     forms += [wire.pack([1000, "", "", "done", [99], ""]), wire.pack([1000, "", "", "done", ["points"], ""])]
+    deep = []
+    for _ in range(100):
+        deep = [deep]
+    forms += [wire.pack([value, "", "", "done", [], ""]) for value in (deep, [0] * 1_100_000)]
     for form in forms:
         answer = grade.read(form)
         assert answer.value is None and answer.problem == "gives no answer that can be read"
