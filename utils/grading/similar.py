@@ -107,7 +107,8 @@ def tokens(source):
 
     Where it is no Python the rest is read line by line, each line as far as it can be read.
     """
-    source = source[:LONGEST].replace("\0", " ").replace("\r\n", "\n").replace("\r", "\n")
+    source = source[:LONGEST].encode("utf-8", "replace").decode().replace("\0", " ")
+    source = source.replace("\r\n", "\n").replace("\r", "\n")
     found, read = tokens_until_fault(source)
     for line in source.split("\n")[read:]:
         found += tokens_until_fault(line)[0]
@@ -127,7 +128,7 @@ def tokens_until_fault(source):
                 depth -= 1
             elif depth == 0 and kind not in LAYOUT and text.strip():
                 found.append(kind_of(kind, text))
-    except (tokenize.TokenError, SyntaxError):
+    except (tokenize.TokenError, SyntaxError, ValueError):
         return found, max(row, 1)
     return found, source.count("\n") + 1
 
