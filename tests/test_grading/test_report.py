@@ -160,6 +160,15 @@ def test_the_summary_counts(tmp_path):
     assert "Median 3 of 11.5 points, mean 4.2." in page and "bubblewrap: 12 submissions" in page
 
 
+def test_similar_pairs_come_with_a_warning_and_links(hostile):
+    page = (hostile / "summary.html").read_text("utf-8")
+    pair = Seen(page).tables["Pairs whose code is alike beyond names, comments and layout"][1]
+    assert pair == [f"{SCRIPTS[0]} and {NAMES[0]}", "91%", "mean 90%, nucleus 93%"]
+    assert sheets.ALIKE in page and "This proves nothing" in sheets.ALIKE
+    twins = Seen(page).tables["Handed in more than once, word for word"]
+    assert any(row[0] == "the same answer: 4. Why?" and "Émilie" in row[1] for row in twins)
+
+
 def test_json_says_all_but_code_and_answers(tmp_path):
     records = [
         record("Ada", ["right", "wrong", "late"], ("Secret words.", "More.")),

@@ -434,8 +434,8 @@ def colophon(result):
 # ---- the instructor's pages ----
 
 
-def summary(results, homework, pairs=()):
-    """The class at a glance. pairs: as utils/grading/similar.py finds them, best first"""
+def summary(results, homework, pairs=(), twins=()):
+    """The class at a glance. pairs, twins: as utils/grading/similar.py finds them"""
     parts = [
         tag("p", f"{title_of(homework)} · for instructors", class_="over"),
         tag("h1", f"{plural(len(results), 'student')}"),
@@ -444,7 +444,7 @@ def summary(results, homework, pairs=()):
         *problems(results, homework),
         *by_exercise(results, homework),
         *mistakes(results, homework),
-        *alike(results, homework, pairs),
+        *alike(results, pairs, twins),
         *everyone(results),
         *walls(results),
     ]
@@ -577,14 +577,19 @@ ALIKE = (
 )
 
 
-def alike(results, homework, pairs):
-    """Pairs of submissions that share more than chance would: for information only."""
+def alike(results, pairs, twins):
+    """Submissions that share more than chance would: for information only."""
     by_student = {result.student: result for result in results}
     yield tag("h2", "Similar submissions")
-    if not pairs:
+    if not pairs and not twins:
         yield tag("p", "No two submissions are more alike than short functions usually are.")
         return
     yield tag("p", ALIKE, class_="note")
+    if twins:
+        lines = [(what, names([by_student[student] for student in who])) for what, who in twins]
+        yield table("Handed in more than once, word for word", {"what": None, "students": None}, lines)
+    if not pairs:
+        return
     lines = [
         (
             join([link(by_student[pair.one]), " and ", link(by_student[pair.other])]),
