@@ -178,7 +178,7 @@ def harmless(text):
 def labels(records):
     """{student: the name in the tables}; where two students would look the same, a hash tells them apart."""
     found, taken = {}, set()
-    for student in sorted(record["student"] for record in records):
+    for student in sorted({record["student"] for record in records}):
         label = harmless(student) or "(no name)"
         while loose(label) in taken:
             label += f" ({short_hash(student)})"

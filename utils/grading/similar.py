@@ -79,7 +79,8 @@ def twins(records, homework):
             words = record["written"].get(task.name, {}).get("text", "").casefold().split()
             if len(words) >= WORDS:
                 groups[f"the same answer: {task.title}", " ".join(words)].append(record["student"])
-    return [(what, students) for (what, _), students in groups.items() if len(students) > 1]
+    found = [(what, students) for (what, _), students in groups.items() if len(students) > 1]
+    return sorted(found, key=lambda group: (group[0] != "the same file", group[0], -len(group[1])))
 
 
 def sources(homework):
