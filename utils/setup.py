@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "language-models-built-and-measured"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
-NEEDED_GB = 3  # the environment takes 1.9, unpacking the rest
+NEEDED_GB = 3  # the environment takes 2.0, unpacking the rest
 PAGES = "notebooks", "solutions"
 FIRST_PAGE = "notebooks/00_start_here.ipynb"
 
@@ -349,10 +349,10 @@ def set_up(venv):
             unfinished.touch()
             empty(venv)
             check_space(venv)
-            say(f"Setting up {venv} with {python} (once; 1.9 GB, some minutes)")
+            say(f"Setting up {venv} with {python} (once; 2.0 GB, some minutes)")
             make_venv(python, venv)
         options = ["--progress-bar", "off", "-c", "constraints.txt", *torch_options(python_of(venv))]
-        code, log = pip(python_of(venv), ["install", *options, *requirements("dev")], progress())
+        code, log = pip(python_of(venv), ["install", *options, *requirements("dev", "grading")], progress())
         if code:
             raise Stop(diagnose(log, venv))
         quiet_lab(venv)
@@ -362,13 +362,22 @@ def set_up(venv):
 
 
 def quiet_lab(venv):
-    """Tell JupyterLab not to ask for news: it would look for the network at every start."""
-    settings = venv / "share" / "jupyter" / "lab" / "settings"
-    settings.mkdir(parents=True, exist_ok=True)
-    news = (
-        '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
-    )
-    (settings / "overrides.json").write_text(news, encoding="utf-8")
+    """Tell JupyterLab not to look for news, for which it would need the network, and to leave out nbgrader's panels.
+
+    Pages are graded by commands; the panels would only stand in a student's way.
+    """
+    parts = "formgrader", "validate_assignment", "assignment_list", "course_list"
+    off = {f"nbgrader.server_extensions.{part}": False for part in parts}
+    files = {
+        "share/jupyter/lab/settings/overrides.json": {
+            "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+        },
+        "etc/jupyter/labconfig/page_config.json": {"disabledExtensions": {"@jupyter/nbgrader": True}},
+        "etc/jupyter/jupyter_server_config.d/of-the-course.json": {"ServerApp": {"jpserver_extensions": off}},
+    }
+    for name, content in files.items():
+        (venv / name).parent.mkdir(parents=True, exist_ok=True)
+        (venv / name).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def ready():

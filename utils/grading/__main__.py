@@ -1,9 +1,16 @@
-"""python -m utils.grading grade hw07 FOLDER --out OUT"""
+"""Graded homework, from handing it out to the grades.
+
+python -m utils.grading grade hw07 FOLDER --out OUT     grade a folder of submissions
+python -m utils.grading release hw07 --out DIR          the zip for students
+python -m utils.grading gradescope hw07 --out DIR       the zip that grades on Gradescope
+"""
 
 import argparse
 import sys
 
-from utils.grading import Stop, executors, grade, wall
+from utils import pages
+from utils.grading import Stop, executors, grade, release, wall
+from utils.grading.homework import load
 from utils.grading.runner import LIMITS
 
 
@@ -12,7 +19,7 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     try:
         return options.do(options)
-    except Stop as stop:
+    except (Stop, pages.Refusal) as stop:
         print(stop, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -38,7 +45,20 @@ def parser():
     one.add_argument("--wall", choices=wall.NAMES[:2], help="the wall to use (default: the first that holds)")
     one.add_argument("--unsafe", action="store_true", help="no wall: submissions may do what you may do")
     one.set_defaults(do=do_grade)
+    for name, make, help in (
+        ("release", release.release, "make the zip for students"),
+        ("gradescope", release.gradescope, "make the zip that grades on Gradescope"),
+    ):
+        one = verbs.add_parser(name, help=help)
+        one.add_argument("homework", help="as in hw07")
+        one.add_argument("--out", required=True, help="the folder for the zip")
+        one.set_defaults(do=do_make, make=make)
     return made
+
+
+def do_make(options):
+    print(options.make(load(options.homework), options.out))
+    return 0
 
 
 def do_grade(options):

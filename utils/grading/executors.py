@@ -100,7 +100,7 @@ def try_workers(client, address, chosen):
         raise Stop(f"The scheduler at {address} has no workers: `dask worker HOST:PORT` starts some.")
     ours = about("none")
     for worker, told in sorted(workers.items()):
-        if isinstance(told, ImportError):
+        if "No module named" in str(told):
             raise Stop(
                 f"The worker at {worker} lacks the course ({told}): start it in a clone of the course."
             )
