@@ -401,7 +401,9 @@ def roster_of(items, shelf):
     """{key of a Gradescope submission: its students}, from the export's own list; empty where there is none."""
     roster = {}
     for item in items:
-        if item.name == "submission_metadata.yml":
+        if item.name == "submission_metadata.yml" and not by_layout(
+            item.path
+        ):  # not one that a student packed
             with contextlib.suppress(Refused):
                 text = shelf.read(item.where, MAX_ZIP).decode("utf-8", "replace")
                 roster |= dict(submitters(text.replace("\r\n", "\n")))
