@@ -608,6 +608,7 @@ def test_no_number_is_near_infinity():
         assert not same(plain(answer), expected, 1e-4)
         assert not same(plain(torch.tensor([answer])), plain(torch.tensor([expected])), 1e-4)
     assert same(math.inf, math.inf, 1e-4)
+    assert not same(10**400, 1.5, 1e-4) and not same(-(10**400), -math.inf, 1e-4)
 
 
 def test_cases_cannot_be_changed_through_their_arguments():

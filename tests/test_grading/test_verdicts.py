@@ -175,6 +175,10 @@ def test_replies_of_another_form_are_wrong_answers():
     ]
     forms += [wire.pack([1000, 1, 2, 3, 4, 5]), wire.pack([1000, "", "", "right", [], ""])]
     forms += [wire.pack([1000, "", "", "done", [99], ""]), wire.pack([1000, "", "", "done", ["points"], ""])]
+    deep = []
+    for _ in range(100):
+        deep = [deep]
+    forms += [wire.pack([value, "", "", "done", [], ""]) for value in (deep, [0] * 1_100_000)]
     for form in forms:
         answer = grade.read(form)
         assert answer.value is None and answer.problem == "gives no answer that can be read"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from utils.check import Answer, Cases, failed, judge, matches, one_line, weigh
+from utils.check import Answer, Cases, Odd, failed, judge, matches, one_line, plain, weigh
 from utils.grading import Stop, intake, record, repair, report, wire
 from utils.grading.homework import load
 from utils.grading.runner import LIMITS
@@ -207,8 +207,8 @@ def read(reply):
         ):
             raise wire.Damaged
         problem = "" if not problem and state == "done" else one_line(problem, 250) or "gives no answer"
-        return Answer(value, problem, one_line(error, 60), state, tuple(changed), printed[:2000])
-    except (wire.Damaged, ValueError, TypeError):
+        return Answer(plain(value), problem, one_line(error, 60), state, tuple(changed), printed[:2000])
+    except (wire.Damaged, Odd, ValueError, TypeError, RecursionError):
         return Answer(problem="gives no answer that can be read")
 
 

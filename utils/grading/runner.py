@@ -25,11 +25,14 @@ def run(job):
     job: the bytes of {"wall", "ground": [source …], "limits", "cells": [[label, source, exercise] …],
     "questions": [{"name", "seconds", "calls": [arguments …], "stand_ins": [name …]} …], "solutions": [source …]}
     Returns the bytes of {"wall": its layers in words, "answers": one for each question:
-    {"troubles", "replies": [bytes …], "end", "signal", "seconds", "peak"}}. Source of the frames: worker.py.
+    {"troubles", "replies": [bytes …], "stuck", "end", "signal", "seconds", "peak"}}. Source of the frames: worker.py.
     """
     job = wire.unpack(job)
     job["wall"] = wall.choose(job["wall"])
-    answers = [Question(job, question).answered() for question in job["questions"]]
+    answers = []
+    for question in job["questions"]:
+        stuck = answers and answers[-1]["stuck"]  # the same cells would not come further the next time
+        answers.append(answers[-1] if stuck else Question(job, question).answered())
     return wire.pack({"wall": wall.layers(job["wall"]), "answers": answers})
 
 
@@ -41,16 +44,17 @@ class Question:
         self.replies, self.troubles = [], b""
 
     def answered(self):
-        """What came of it; a wall that breaks is built anew once, for the next question."""
-        parent = kept("students", self.job)
+        """What came of it; a wall that breaks is built anew, for the next question."""
+        parent, stuck = kept("students", self.job), False
         try:
             told = self.ask(parent)
+            stuck = not self.troubles
         except (wire.Ended, wire.TooLate, wire.TooLong, wire.Damaged):
             parent.close()
             told = {"end": "Ended", "signal": 0, "seconds": 0.0, "peak": 0}
         finally:
             end_references()
-        return {"troubles": self.troubles, "replies": self.replies, **told}
+        return {"troubles": self.troubles, "replies": self.replies, "stuck": stuck, **told}
 
     def ask(self, parent):
         """Send the page and its calls one by one; what the keeper tells at the end."""
