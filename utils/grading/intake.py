@@ -125,6 +125,9 @@ def collect(folder, homework):
             for who in students(item, roster):
                 theirs[who.key].append(item)
                 people.setdefault(who.key, who)
+        theirs = {
+            key: [item for item in found if not borrowed(item)] or found for key, found in theirs.items()
+        }
         labels, room, made = labelled(people.values()), [MAX_KEPT], []
         for key in sorted(theirs, key=lambda key: (labels[key].casefold(), labels[key])):
             made.append(submission(labels[key], theirs[key], shelf, homework, room))
@@ -395,6 +398,12 @@ def by_layout(path):
         if part == "submitted" and len(path) > at + 2:
             return Who(("name", unicodedata.normalize("NFC", path[at + 1])), path[at + 1])
     return None
+
+
+def borrowed(item):
+    """Whether the student's name stands only inside a zip, which somebody else may have packed."""
+    zips = [at for at, part in enumerate(item.path) if part.lower().endswith(".zip")]
+    return bool(zips and by_layout(item.path) and not by_layout(item.path[: zips[0] + 1]))
 
 
 def roster_of(items, shelf):
