@@ -125,6 +125,9 @@ def collect(folder, homework):
             for who in students(item, roster):
                 theirs[who.key].append(item)
                 people.setdefault(who.key, who)
+        theirs = {
+            key: [item for item in found if not borrowed(item)] or found for key, found in theirs.items()
+        }
         labels, room, made = labelled(people.values()), [MAX_KEPT], []
         for key in sorted(theirs, key=lambda key: (labels[key].casefold(), labels[key])):
             made.append(submission(labels[key], theirs[key], shelf, homework, room))
@@ -397,11 +400,19 @@ def by_layout(path):
     return None
 
 
+def borrowed(item):
+    """Whether the student's name stands only inside a zip, which somebody else may have packed."""
+    zips = [at for at, part in enumerate(item.path) if part.lower().endswith(".zip")]
+    return bool(zips and by_layout(item.path) and not by_layout(item.path[: zips[0] + 1]))
+
+
 def roster_of(items, shelf):
     """{key of a Gradescope submission: its students}, from the export's own list; empty where there is none."""
     roster = {}
     for item in items:
-        if item.name == "submission_metadata.yml":
+        if item.name == "submission_metadata.yml" and not by_layout(
+            item.path
+        ):  # not one that a student packed
             with contextlib.suppress(Refused):
                 text = shelf.read(item.where, MAX_ZIP).decode("utf-8", "replace")
                 roster |= dict(submitters(text.replace("\r\n", "\n")))

@@ -140,7 +140,7 @@ def awaits(node):
     found = [node]
     while found:
         node = found.pop()
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or getattr(node, "is_async", 0):
             return True
         if not isinstance(node, SCOPES):
             found += ast.iter_child_nodes(node)
