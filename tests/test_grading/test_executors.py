@@ -5,6 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,7 +95,7 @@ def test_without_dask_the_command_that_installs_it_is_said(monkeypatch):
 @pytest.mark.parametrize("name", ["dask://127.0.0.1:1", "dask://no.such.machine.invalid:8786", "dask://"])
 def test_a_scheduler_that_does_not_answer(name):
     told = refusal(name)
-    assert told.startswith(f"No Dask scheduler answers at {name}") and "dask scheduler" in told
+    assert told.startswith(f"No Dask scheduler answers at {name}") and "dask_scheduler" in told
 
 
 @contextlib.contextmanager
@@ -103,7 +105,8 @@ def worker(scheduler, folder):
     options = ["--nworkers", "1", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
     process = subprocess.Popen([*command, *options], cwd=folder, stderr=subprocess.DEVNULL)
     try:
-        with distributed.Client(scheduler, set_as_default=False) as client:
+        at = scheduler.scheduler_address
+        with distributed.Client(at, set_as_default=False) as client:
             client.wait_for_workers(1, timeout=60)
         yield process
     finally:
@@ -133,6 +136,30 @@ def test_a_worker_with_another_version_of_the_course(scheduler, tmp_path):
         file.write("# one line more\n")
     with worker(scheduler, tmp_path):
         assert "another version of the course" in refusal(address(scheduler))
+
+
+def test_a_scheduler_without_the_course(tmp_path):
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    where = tmp_path / "scheduler.json"
+    process = subprocess.Popen(
+        [*command, "--scheduler-file", str(where)], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(600):
+            if where.exists() and where.read_text():
+                break
+            time.sleep(0.1)
+        at = json.loads(where.read_text())["address"]
+        with worker(SimpleNamespace(scheduler_address=at), pages.ROOT):
+            assert "The scheduler lacks the course" in refusal(at.replace("tcp://", "dask://"))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_accident_on_a_worker_costs_one_page_and_not_the_class(cluster):
+    with executors.opened(address(cluster)) as executor, pytest.raises(executors.Accident):
+        executor.run(b"no job at all")
 
 
 def test_when_all_workers_are_gone_the_run_ends_with_a_sentence(scheduler, monkeypatch):
