@@ -79,7 +79,8 @@ def repaired(data, homework, notes):
         Cell(piece.source, piece.exercise, f"cell {piece.number}")
         for piece in arranged(pieces, release, notes)
     )
-    if not cells and not any(texts.values()) and not any(release.is_answer(cell.at) for cell in found):
+    nothing = not any(cell.exercise for cell in cells) and not any(texts.values())
+    if nothing and not any(release.is_answer(cell.at) for cell in found):
         notes.append(f"No exercise of {homework.name} stands in this notebook: is it the right file?")
     return cells, texts
 
