@@ -495,7 +495,7 @@ class Piece:
 
 def code(found, release, notes):
     """All pieces of code that count, in the order of the page."""
-    pieces, found = [], rejoined(found, release, notes)
+    pieces, found, mends = [], rejoined(found, release, notes), {}
     for cell in found:
         role = "answer" if cell.at is None else release.role(cell.at)
         if cell.kind != "code" or role == "written" or release.untouched(cell):
@@ -504,8 +504,11 @@ def code(found, release, notes):
         if role in ("ground", "check", "page"):
             pieces += additions(cell, source, role, release, notes)
         else:
-            notes += [f"In cell {cell.number} {phrase}." for phrase in said]
+            for phrase in said:
+                mends.setdefault(phrase, []).append(str(cell.number))
             pieces += cut(cell, source, release, notes)
+    for phrase, cells in mends.items():
+        notes.append(f"In cell{'s' * (len(cells) > 1)} {', '.join(cells)} {phrase}.")
     answered = {piece.exercise for piece in pieces}
     for piece in from_text(found, release):
         if piece.exercise not in answered:
@@ -696,7 +699,7 @@ def written(found, taken, release, notes):
     for name in release.written:
         if name in placed:
             notes.append(
-                f"Your answer to “{release.written[name]}” stands outside its cell; it was found there."
+                f"Your answer to “{release.written[name]}” was found by where it stands, not by the mark of its cell."
             )
     return {
         name: shortened("\n\n".join(parts), release.written[name], notes) for name, parts in texts.items()
