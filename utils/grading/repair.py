@@ -79,7 +79,8 @@ def repaired(data, homework, notes):
         Cell(piece.source, piece.exercise, f"cell {piece.number}")
         for piece in arranged(pieces, release, notes)
     )
-    if not cells and not any(texts.values()) and not any(release.is_answer(cell.at) for cell in found):
+    nothing = not any(cell.exercise for cell in cells) and not any(texts.values())
+    if nothing and not any(release.is_answer(cell.at) for cell in found):
         notes.append(f"No exercise of {homework.name} stands in this notebook: is it the right file?")
     return cells, texts
 
@@ -494,7 +495,7 @@ class Piece:
 
 def code(found, release, notes):
     """All pieces of code that count, in the order of the page."""
-    pieces, found = [], rejoined(found, release, notes)
+    pieces, found, mends = [], rejoined(found, release, notes), {}
     for cell in found:
         role = "answer" if cell.at is None else release.role(cell.at)
         if cell.kind != "code" or role == "written" or release.untouched(cell):
@@ -503,8 +504,11 @@ def code(found, release, notes):
         if role in ("ground", "check", "page"):
             pieces += additions(cell, source, role, release, notes)
         else:
-            notes += [f"In cell {cell.number} {phrase}." for phrase in said]
+            for phrase in said:
+                mends.setdefault(phrase, []).append(str(cell.number))
             pieces += cut(cell, source, release, notes)
+    for phrase, cells in mends.items():
+        notes.append(f"In cell{'s' * (len(cells) > 1)} {', '.join(cells)} {phrase}.")
     answered = {piece.exercise for piece in pieces}
     for piece in from_text(found, release):
         if piece.exercise not in answered:
@@ -695,7 +699,7 @@ def written(found, taken, release, notes):
     for name in release.written:
         if name in placed:
             notes.append(
-                f"Your answer to “{release.written[name]}” stands outside its cell; it was found there."
+                f"Your answer to “{release.written[name]}” was found by where it stands, not by the mark of its cell."
             )
     return {
         name: shortened("\n\n".join(parts), release.written[name], notes) for name, parts in texts.items()

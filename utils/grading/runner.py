@@ -23,7 +23,8 @@ def run(job):
     """Answer the questions of a job.
 
     job: the bytes of {"wall", "ground": [source …], "limits", "cells": [[label, source, exercise] …],
-    "questions": [{"name", "seconds", "calls": [arguments …], "stand_ins": [name …]} …], "solutions": [source …]}
+    "questions": [{"name", "seconds", "calls": [arguments …], "stand_ins": [name …], "n_cells"} …],
+    "solutions": [source …]}
     Returns the bytes of {"wall": its layers in words, "answers": one for each question:
     {"troubles", "replies": [bytes …], "stuck", "end", "signal", "seconds", "peak"}}. Source of the frames: worker.py.
     """
@@ -31,7 +32,7 @@ def run(job):
     job["wall"] = wall.choose(job["wall"])
     answers = []
     for question in job["questions"]:
-        stuck = answers and answers[-1]["stuck"]  # the same cells would not come further the next time
+        stuck = answers and answers[-1]["stuck"]  # more cells of the same page would not come further
         answers.append(answers[-1] if stuck else Question(job, question).answered())
     return wire.pack({"wall": wall.layers(job["wall"]), "answers": answers})
 
@@ -59,7 +60,8 @@ class Question:
     def ask(self, parent):
         """Send the page and its calls one by one; what the keeper tells at the end."""
         asked = {name: self.asked[name] for name in ("name", "seconds", "stand_ins")}
-        parent.begin({"cells": self.job["cells"], "trusted": False, **asked})
+        cells = self.job["cells"][: self.asked["n_cells"]]
+        parent.begin({"cells": cells, "trusted": False, **asked})
         frame, total = parent.receive(), 0
         if frame[:1] != b"X":
             self.troubles = frame[1:]
