@@ -494,6 +494,18 @@ def test_every_link_of_the_readme_leads_somewhere(link):
     assert (ROOT / link).exists()
 
 
+def test_students_lab_has_no_panels_for_graders(tmp_path):
+    setup.quiet_lab(tmp_path)
+    shown = json.loads((tmp_path / "etc/jupyter/labconfig/page_config.json").read_text())
+    assert shown["disabledExtensions"] == {"@jupyter/nbgrader": True}
+    theirs = Path(sys.prefix) / "etc/jupyter/jupyter_server_config.d/nbgrader.json"
+    if not theirs.exists():
+        pytest.skip("nbgrader is not installed here: `make test` installs it")
+    (ours,) = (tmp_path / "etc/jupyter/jupyter_server_config.d").iterdir()
+    on, off = (json.loads(path.read_text())["ServerApp"]["jpserver_extensions"] for path in (theirs, ours))
+    assert ours.name > theirs.name and off == dict.fromkeys(on, False)  # the last file that is read decides
+
+
 # Courses of several lengths
 
 
