@@ -147,16 +147,28 @@ def sweep(path, seconds=3600):
 def no_place(error, folder):
     """What a failed write in `folder` says about the disk, in one sentence; "" where the reason is another."""
     code = getattr(error, "errno", None)
+    if "No space left on device" in str(error):  # what safetensors says, whose errors have no number
+        code = errno.ENOSPC
     elsewhere = "set COURSE_STATE to a folder on another disk"
     free = None
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(folder).free
     if code in (errno.ENOSPC, errno.EDQUOT) or (code is None and free is not None and free < 2**20):
+        if free and free >= 2**20 and code == errno.ENOSPC and no_more_files(folder):
+            return f"No more files fit into {folder}: remove some there, or {elsewhere}."
         left = "" if free is None else f" ({free / 1e6:.0f} MB free)"
         return f"Not enough space in {folder}{left}: remove some files there, or {elsewhere}."
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{folder} cannot be written by you: allow it, or {elsewhere}."
     return ""
+
+
+def no_more_files(folder):
+    """Has the file system of this folder no place for another file, however small?"""
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no such limit
+        found = os.statvfs(folder)
+        return found.f_files > 0 and found.f_favail == 0
+    return False
 
 
 # The beginning of a page -------------------------------------------------------------------------------------
@@ -169,6 +181,7 @@ def begin(seed=0):
     """
     check_python(sys.version_info[:2])
     check_place()
+    print_anyhow()
     os.environ["OMP_NUM_THREADS"] = str(threads())
     environment = {
         "TOKENIZERS_PARALLELISM": "false",
@@ -219,6 +232,13 @@ def check_place():
         raise ImportError(
             f"Another package named utils, {found}, hides the course's: rename it, then restart the kernel."
         )
+
+
+def print_anyhow():
+    """Let a terminal that cannot print a letter, such as ✓ in the C locale, print something else in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def threads():
