@@ -193,6 +193,15 @@ def test_kaggle_gets_what_is_missing_and_no_switch_of_colab(runtime, repository,
     assert said.splitlines()[-1] == "[] False" and any("gensim" in line for line in pip["asked"])
 
 
+def test_a_course_that_cannot_be_fetched_is_one_sentence(runtime, tmp_path):
+    said, complaints, _ = runtime(course.BOOTSTRAP, tmp_path, check=False, COURSE_REPO="file:///nowhere")
+    last = complaints.splitlines()[-1]
+    assert last.startswith("git could not fetch the course: connect to a network, delete the folder `course`")
+    (tmp_path / "course").mkdir()  # what a clone that was killed leaves
+    (tmp_path / "course" / "half").write_text("")
+    assert last in runtime(course.BOOTSTRAP, tmp_path, check=False, COURSE_REPO="file:///nowhere")[1]
+
+
 # A clone, a page opened alone, and places with odd names
 
 

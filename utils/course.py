@@ -33,8 +33,9 @@ TAG = "v1"  # what a page that was opened alone fetches: never "main", which may
 BOOTSTRAP = f"""\
 import os, sys; sys.path[:0] = ["..", ".", "../..", "course"]  # fmt: skip
 any(os.path.exists(p + "/utils/course.py") for p in sys.path[:4]) or os.system("git \
--c advice.detachedHead=false clone -qb {TAG} --depth 1 \
-${{COURSE_REPO:-{REPO}}} course")  # fmt: skip
+-c advice.detachedHead=false clone -qb {TAG} --depth 1 " + (os.environ.get("COURSE_REPO") or "{REPO}") \
++ " course") and sys.exit("git could not fetch the course: connect to a network, delete the folder `course` if there \
+is one, and run this cell again.")  # fmt: skip
 from utils import course; course.begin()  # fmt: skip"""
 
 PAGES = {  # part → page → the one question that it answers

@@ -211,12 +211,9 @@ def address():
     """Write BOOTSTRAP into every page that begins with an older form of it."""
     from utils import pages
 
+    old = "import os, sys; sys.path"
     for path in pages.all_pages():
-        nb = pages.read(path)
-        first = next(cell for cell in nb.cells if cell.cell_type == "code")
-        if first.source.startswith("import os, sys; sys.path"):
-            first.source = course.BOOTSTRAP
-            pages.write(path, pages.as_text(nb))
+        pages.reword(path, lambda code: course.BOOTSTRAP if code.startswith(old) else code)
 
 
 def main(words):
