@@ -74,7 +74,7 @@ def test_threads_are_those_asked_for_else_at_most_two(wanted):
         "from utils import course; course.begin(); import torch; print(torch.get_num_threads())",
         OMP_NUM_THREADS=wanted,
     )
-    assert int(found) == (int(wanted) if wanted else min(2, len(os.sched_getaffinity(0))))
+    assert int(found) == (int(wanted) if wanted else min(2, course.cores()))
 
 
 def test_another_package_called_utils_loses(tmp_path):

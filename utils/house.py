@@ -4,12 +4,13 @@
     python -m utils.house picture   draw README's picture anew, if it has changed; `make made` does this too
     python -m utils.house address   write every page's first cell anew, after REPO or TAG changed in utils/course.py
 
-environment.yml and the marked parts of README.md are made by `make made` (utils/pages.py asks `made` below).
+environment.yml, CITATION.cff and the marked parts of README.md are made by `make made`: utils/pages.py asks `made`.
 """
 
 import base64
 import re
 import sys
+import tomllib
 from importlib import metadata
 from urllib.parse import quote
 
@@ -26,7 +27,12 @@ EXTRAS = "dev", "edit", "gpus", "browser"
 
 def made():
     """A maker for utils/pages.py: path → the function that returns its text."""
-    return {"environment.yml": environment_yml, "README.md": readme, "data/families.md": families}
+    return {
+        "environment.yml": environment_yml,
+        "CITATION.cff": citation,
+        "README.md": readme,
+        "data/families.md": families,
+    }
 
 
 # Versions ------------------------------------------------------------------------------------------
@@ -55,6 +61,34 @@ def environment_yml():
         *(f'      - "{line}"' for line in setup.requirements("dev")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def project():
+    """What pyproject.toml says about the course."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def citation():
+    """CITATION.cff: how to cite the course; its address is named as soon as there is one."""
+    about, title = (
+        project(),
+        (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# "),
+    )
+    lines = [
+        "# Made from pyproject.toml and README.md: never edit, `make made`.",
+        "cff-version: 1.2.0",
+        "message: If you use this course, please cite it as below.",
+        "type: software",
+        f'title: "{title}"',
+        f'abstract: "{about["description"]}"',
+        f'version: "{about["version"]}"',
+        "license:",
+        *(f"  - {name}" for name in about["license"].split(" AND ")),
+        "authors:",
+        f"  - name: 'The authors of \"{title}\"'",
+    ]
+    address = [] if "OWNER/REPO" in course.REPO else [f"repository-code: {course.REPO}"]
+    return "\n".join(lines + address) + "\n"
 
 
 def applies(requirement, extras=()):
