@@ -47,6 +47,8 @@ class Question:
     def answered(self):
         """What came of it; a wall that breaks is built anew, for the next question."""
         parent, stuck = kept("students", self.job), False
+        if self.asked["stand_ins"]:
+            kept("references", self.job)  # built before any clock of the student's runs
         try:
             told = self.ask(parent)
             stuck = not self.troubles
