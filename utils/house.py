@@ -4,14 +4,15 @@
     python -m utils.house picture   draw README's picture anew, if it has changed; `make made` does this too
     python -m utils.house address   write every page's first cell anew, after REPO or TAG changed in utils/course.py
 
-environment.yml and the marked parts of README.md and solutions/README.md are made by `make made` (utils/pages.py asks
-`made` below).
+environment.yml, CITATION.cff and the marked parts of README.md and solutions/README.md are made by `make made`
+(utils/pages.py asks `made` below).
 """
 
 import base64
 import json
 import re
 import sys
+import tomllib
 from functools import partial
 from importlib import metadata
 from urllib.parse import quote
@@ -31,6 +32,7 @@ def made():
     """A maker for utils/pages.py: path → the function that returns its text."""
     return {
         "environment.yml": environment_yml,
+        "CITATION.cff": citation,
         "README.md": readme,
         "solutions/README.md": for_instructors,
         "data/families.md": families,
@@ -63,6 +65,34 @@ def environment_yml():
         *(f'      - "{line}"' for line in setup.requirements("dev")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def project():
+    """What pyproject.toml says about the course."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def citation():
+    """CITATION.cff: how to cite the course; its address is named as soon as there is one."""
+    about, title = (
+        project(),
+        (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# "),
+    )
+    lines = [
+        "# Made from pyproject.toml and README.md: never edit, `make made`.",
+        "cff-version: 1.2.0",
+        "message: If you use this course, please cite it as below.",
+        "type: software",
+        f'title: "{title}"',
+        f'abstract: "{about["description"]}"',
+        f'version: "{about["version"]}"',
+        "license:",
+        *(f"  - {name}" for name in about["license"].split(" AND ")),
+        "authors:",
+        f"  - name: 'The authors of \"{title}\"'",
+    ]
+    address = [] if "OWNER/REPO" in course.REPO else [f"repository-code: {course.REPO}"]
+    return "\n".join(lines + address) + "\n"
 
 
 def applies(requirement, extras=()):
@@ -285,12 +315,9 @@ def address():
     """Write BOOTSTRAP into every page that begins with an older form of it."""
     from utils import pages
 
+    old = "import os, sys; sys.path"
     for path in pages.all_pages():
-        nb = pages.read(path)
-        first = next(cell for cell in nb.cells if cell.cell_type == "code")
-        if first.source.startswith("import os, sys; sys.path"):
-            first.source = course.BOOTSTRAP
-            pages.write(path, pages.as_text(nb))
+        pages.reword(path, lambda code: course.BOOTSTRAP if code.startswith(old) else code)
 
 
 def main(words):

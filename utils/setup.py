@@ -1,6 +1,7 @@
 """Set up what the course needs, once, then run a verb of the Makefile in it. Plain Python, standard library only.
 
 python3 utils/setup.py lab | test | settings | run | made | format | bench | grade | in COMMAND …
+python3 utils/setup.py ranges [lowest | newest] [EXTRA …]    print what pip is to install, where no verb does it
 
 COURSE_STATE    a folder for everything that is installed or written (default: `.venv` here, or a cache folder)
 COURSE_PYTHON   at the first set-up, the Python to use (default: the first on PATH that fits)
@@ -59,6 +60,22 @@ def requirements(*extras):
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return sum((project["optional-dependencies"][extra] for extra in extras), list(project["dependencies"]))
+
+
+def lowest(requirement):
+    """The requirement line that asks for the lowest series of its range: "torch>=2.11,<2.14" → "torch==2.11.*"."""
+    name, low = re.match(r"([\w.-]+)>=([\d.]+)", requirement).groups()
+    return f"{name}=={low}.*"
+
+
+def ranges(words):
+    """The lines of `ranges`: those of the core and of the extras named, as they are or at the lowest end."""
+    at, extras = (words[0], words[1:]) if words[:1] in (["lowest"], ["newest"]) else ("newest", words)
+    try:
+        lines = requirements(*extras)
+    except KeyError as error:
+        raise Stop(f"There is no extra {error} in pyproject.toml.") from None
+    return [lowest(line) for line in lines] if at == "lowest" else lines
 
 
 def pins():
@@ -541,6 +558,9 @@ def main(words):
     try:
         if verb == "help":
             print(__doc__)
+            return 0
+        if verb == "ranges":
+            print("\n".join(ranges(words)))
             return 0
         low, high = python_range()
         if not low <= sys.version_info[:2] < high and not is_ready(venv_folder()):
