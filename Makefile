@@ -11,7 +11,7 @@ done; \
 echo "The course needs Python 3.11 to 3.13 and found none: sudo apt install python3 python3-venv" >&2; exit 1
 endef
 
-.PHONY: help lab test settings run made format bench
+.PHONY: help lab test settings run made format bench book
 
 help: ## the verbs
 	@grep -E '^[a-z]+: ##' Makefile | sed 's/: ## /	/'
@@ -37,3 +37,6 @@ format: ## one style for all code
 
 bench: ## our code beside transformers, as ratios
 	$(call in_python,bench)
+
+book: ## the course as a static site, from the stored pages
+	$(call in_python,book)

@@ -68,11 +68,12 @@ def in_section(cells):
 
 
 def figures(cells, number):
-    """What the cell at this number printed, else its picture, else those of the nearest cell of its section.
+    """What the cell at this number printed, else its picture, else those of the nearest cell, best in its section.
 
     Returns a text and a base64 PNG, of which one is empty.
     """
-    for cell in [*in_section(reversed(cells[: number + 1])), *in_section(cells[number + 1 :])]:
+    upwards, downwards = cells[number::-1], cells[number + 1 :]
+    for cell in [*in_section(upwards), *in_section(downwards), *upwards]:
         if text := printed(cell):
             return text, ""
         if png := picture(cell):

@@ -21,7 +21,7 @@ from packaging.version import Version
 from utils import course, setup
 
 ROOT = setup.ROOT
-EXTRAS = "dev", "edit", "gpus", "browser"
+EXTRAS = "dev", "edit", "gpus", "browser", "book"
 
 
 def made():

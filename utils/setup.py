@@ -1,6 +1,6 @@
 """Set up what the course needs, once, then run a verb of the Makefile in it. Plain Python, standard library only.
 
-python3 utils/setup.py lab | test | settings | run | made | format | bench | in COMMAND …
+python3 utils/setup.py lab | test | settings | run | made | format | bench | book | in COMMAND …
 
 COURSE_STATE    a folder for everything that is installed or written (default: `.venv` here, or a cache folder)
 COURSE_PYTHON   at the first set-up, the Python to use (default: the first on PATH that fits)
@@ -360,6 +360,17 @@ def set_up(venv):
         say("Ready: from here on no network is needed.")
 
 
+def add(python, extra, module):
+    """Bring the packages of one more extra, if its `module` is not there yet."""
+    if subprocess.run(
+        [str(python), "-c", f"import {module}"], stderr=subprocess.DEVNULL, check=False
+    ).returncode:
+        say(f"Adding what `{extra}` needs (once)")
+        code, log = pip(python, ["install", "-q", "-c", "constraints.txt", *requirements(extra)])
+        if code:
+            raise Stop(diagnose(log, python.parent))
+
+
 def quiet_lab(venv):
     """Tell JupyterLab not to ask for news: it would look for the network at every start."""
     settings = venv / "share" / "jupyter" / "lab" / "settings"
@@ -459,6 +470,8 @@ def steps(verb, words):
         return [["-m", "utils.pages", "made"], ["-m", "utils.house", "picture"]]
     if verb == "bench":
         return [["-m", "utils.bench", *words]]
+    if verb == "book":
+        return [["-m", "utils.book", *words]]
     raise Stop(f"There is no verb {verb!r}: make help lists them.")
 
 
@@ -531,6 +544,8 @@ def main(words):
             return lab(python, words)
         if verb == "settings":
             return settings(python, words)
+        if verb == "book":
+            add(python, "book", "sphinx_book_theme, myst_nb")
         if verb == "in":
             return subprocess.run(words, cwd=str(ROOT), env=variables(python, "run"), check=False).returncode
         return run_steps(steps(verb, words), python, variables(python, verb))
