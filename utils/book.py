@@ -113,10 +113,11 @@ def labels_of(call, names):
         from utils import show
 
         drawn = getattr(show, name, None)
-        order = list(inspect.signature(drawn).parameters) if inspect.isfunction(drawn) else []
-        given = dict(zip(order, call.args)) | given
+        known = inspect.signature(drawn).parameters if inspect.isfunction(drawn) else {}
+        usual = {word: ast.Constant(parameter.default) for word, parameter in known.items()}
+        given = usual | dict(zip(known, call.args)) | given
     told = {word: text_of(given[word], names) for word in ("title", "xlabel", "ylabel") if word in given}
-    return {word: text.replace("\n", " ") for word, text in told.items() if text}
+    return {word: pages.squeeze(text) for word, text in told.items() if re.search(r"\w\w", text)}
 
 
 def described(cell, section):
@@ -260,9 +261,8 @@ def write_source(folder):
         text = table(source) if source else claims_page(found, folder)
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
     (folder / "index.md").write_text(start(found), encoding="utf-8")
-    for picture in ("data/course-map.png",):
-        (folder / picture).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / picture, folder / picture)
+    (folder / "data").mkdir()
+    shutil.copy(house.PICTURE, folder / "data")
     (folder / "_static").mkdir()
     shutil.copy(STYLE, folder / "_static")
 

