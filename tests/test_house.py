@@ -492,3 +492,31 @@ def test_a_page_that_is_not_there_is_not_promised(monkeypatch, tmp_path):
 )
 def test_every_link_of_the_readme_leads_somewhere(link):
     assert (ROOT / link).exists()
+
+
+# Courses of several lengths
+
+
+@pytest.mark.parametrize("weeks", house.PLANS)
+def test_a_plan_teaches_nothing_before_what_it_needs(weeks):
+    plan = house.PLANS[weeks]
+    assert len(plan) == weeks
+    numbers = [number for week in plan for number in week.split()]
+    assert len(set(numbers)) == len(numbers)
+    at = {number: place for place, number in enumerate(numbers)}
+    for before, after in show.needs():
+        assert after not in at or at.get(before, 99) < at[after], (before, after)
+    for homework in filter(lambda number: number.startswith("hw"), numbers):
+        assert at[homework.removeprefix("hw")] < at[homework]
+
+
+def test_twelve_weeks_hold_the_whole_course():
+    pages = [path.stem for folder in ("notebooks", "solutions") for path in (ROOT / folder).glob("*.ipynb")]
+    numbers = {number for week in house.PLANS[12] for number in week.split()}
+    assert numbers == {name.split("_")[0] for name in pages}
+
+
+def test_the_instructors_table_adds_up():
+    rows = [row.split(" | ") for row in house.homework_table().splitlines()[2:]]
+    assert len(rows) == 11
+    assert all(float(by_us) + float(by_hand) == 20 and int(n) >= 5 for _, n, by_us, by_hand, _ in rows)

@@ -115,6 +115,18 @@ def test_a_stored_output_that_the_machine_decides_stays_only_while_its_code_does
     assert run(page, fresh=True) and outputs(page, 1) != renewed
 
 
+def test_a_page_that_is_reworded_keeps_what_the_machine_decided(course):
+    page = save(course / "notebooks/01_first.ipynb", "a = 1", code("import time\ntime.time_ns()", FREE))
+    run(page)
+    first = outputs(page, 1)
+    assert pages.reword(page, lambda source: source.replace("a = 1", "a = 0 + 1"))
+    assert pages.read(page).cells[0].source == "a = 0 + 1"
+    assert not run(page) and outputs(page, 1) == first
+    edit(page, 0, "a = 2")
+    assert pages.reword(page, lambda source: source.replace("2", "3"))  # a seal that was broken stays so
+    assert run(page) and outputs(page, 1) != first
+
+
 def test_a_stored_output_that_was_emptied_cut_or_written_by_hand_is_renewed(course):
     page = save(course / "notebooks/01_first.ipynb", code("print('one')\nprint('two')", FREE))
     run(page)

@@ -443,7 +443,7 @@ class Contender:
         self.label = " ".join(map(str, order.get("name", [order.get("path")])))
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env, text=True, **pipes)
+        self.process = subprocess.Popen(command, cwd=ROOT, env=env, encoding="utf-8", **pipes)
 
     def hear(self):
         """The next answer."""

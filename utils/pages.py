@@ -263,6 +263,19 @@ def settle(nb, stored, fresh=False):
                 new.data["image/png"] = pictures[1]
 
 
+def reword(path, change):
+    """Give each code cell `change(its source)`, where that changes no result: what is stored stays valid."""
+    nb = read(path)
+    before, after = [], []
+    for cell in code_cells(nb):
+        before.append(cell.source)
+        cell.source = change(cell.source)
+        after.append(cell.source)
+        if cell.metadata.get("course", {}).get("sealed") == seal(before, cell.outputs):
+            cell.metadata["course"]["sealed"] = seal(after, cell.outputs)
+    return write(path, as_text(nb))
+
+
 # Running -------------------------------------------------------------------------------------------------------
 
 

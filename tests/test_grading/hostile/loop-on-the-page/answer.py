@@ -1,0 +1,4 @@
+# %% wait
+endless = 7 ** (10**9)
+
+# %% resample
