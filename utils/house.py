@@ -25,7 +25,7 @@ from packaging.version import Version
 from utils import course, setup
 
 ROOT = setup.ROOT
-EXTRAS = "dev", "edit", "gpus", "grading", "browser"
+EXTRAS = "dev", "edit", "gpus", "grading", "browser", "book"
 
 
 def made():

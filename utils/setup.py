@@ -1,6 +1,6 @@
 """Set up what the course needs, once, then run a verb of the Makefile in it. Plain Python, standard library only.
 
-python3 utils/setup.py lab | test | settings | run | made | format | bench | grade | in COMMAND …
+python3 utils/setup.py lab | test | settings | run | made | format | bench | grade | book | in COMMAND …
 python3 utils/setup.py ranges [lowest | newest] [EXTRA …]    print what pip is to install, where no verb does it
 
 COURSE_STATE    a folder for everything that is installed or written (default: `.venv` here, or a cache folder)
@@ -378,6 +378,17 @@ def set_up(venv):
         say("Ready: from here on no network is needed.")
 
 
+def add(python, extra, module):
+    """Bring the packages of one more extra, if its `module` is not there yet."""
+    if subprocess.run(
+        [str(python), "-c", f"import {module}"], stderr=subprocess.DEVNULL, check=False
+    ).returncode:
+        say(f"Adding what `{extra}` needs (once)")
+        code, log = pip(python, ["install", "-q", "-c", "constraints.txt", *requirements(extra)])
+        if code:
+            raise Stop(diagnose(log, python.parent))
+
+
 def quiet_lab(venv):
     """Tell JupyterLab not to look for news, for which it would need the network, and to leave out nbgrader's panels.
 
@@ -486,6 +497,8 @@ def steps(verb, words):
         return [["-m", "utils.pages", "made"], ["-m", "utils.house", "picture"]]
     if verb == "bench":
         return [["-m", "utils.bench", *words]]
+    if verb == "book":
+        return [["-m", "utils.book", *words]]
     if verb == "grade":
         homework, folder, out = map(asked_for, ("HW", "SUBMISSIONS", "OUT"))
         return [["-m", "utils.grading", "grade", homework, folder, "--out", out, *words]]
@@ -571,6 +584,8 @@ def main(words):
             return lab(python, words)
         if verb == "settings":
             return settings(python, words)
+        if verb == "book":
+            add(python, "book", "sphinx_book_theme, myst_nb")
         if verb == "in":
             return subprocess.run(words, cwd=str(ROOT), env=variables(python, "run"), check=False).returncode
         return run_steps(steps(verb, words), python, variables(python, verb))

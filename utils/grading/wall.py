@@ -205,6 +205,8 @@ FORBIDDEN = """
     shmget shmat shmctl msgget msgsnd msgrcv msgctl semget semop semctl semtimedop mq_open memfd_create memfd_secret
     mount umount umount2 pivot_root chroot unshare setns move_mount open_tree fsopen fsmount fsconfig fspick
     mount_setattr mknod mknodat swapon swapoff reboot acct quotactl quotactl_fd sethostname setdomainname
+    chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat
+    setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat
     bpf perf_event_open userfaultfd keyctl add_key request_key init_module finit_module delete_module
     kexec_load kexec_file_load personality lookup_dcookie name_to_handle_at open_by_handle_at fanotify_init
     clock_settime settimeofday adjtimex clock_adjtime vhangup syslog iopl ioperm

@@ -1,4 +1,7 @@
 # %% wait
-endless = 7 ** (10**9)
+from collections import deque
+from itertools import repeat
+
+deque(repeat(0), maxlen=0)
 
 # %% resample

@@ -23,7 +23,11 @@ def push():
     libc.setuid(0)
     libc.setresuid(0, 0, 0)
     for top in ("", "down", "..", "/proc/1/root"):
-        fell += os.path.exists(f"{top}@ROOT@/solutions") + os.path.exists(f"{top}@OUT@") + os.path.exists(f"{top}@HOME@/.netrc")
+        for path in ("@ROOT@/solutions", "@OUT@", "@HOME@"):
+            try:
+                fell += bool(os.listdir(top + path))
+            except OSError:
+                pass
     return fell
 
 
