@@ -32,6 +32,7 @@ def made():
         "CITATION.cff": citation,
         "README.md": readme,
         "data/families.md": families,
+        **({"data/pages.md": measured} if (ROOT / "data" / "pages.json").exists() else {}),
     }
 
 
@@ -213,6 +214,13 @@ def families():
     from utils import family_table  # opens the zoo, which is slow to import
 
     return family_table.markdown()
+
+
+def measured():
+    """What each page takes, as a table."""
+    from utils import pages
+
+    return pages.measured_table()
 
 
 PICTURE = ROOT / "data" / "course-map.png"
