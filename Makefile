@@ -1,7 +1,7 @@
 # Every verb sets up what it needs (utils/setup.py), then runs. Arguments: make test ARGS="tests/test_course.py -k doctor"
 # THREADS=2 · COURSE_STATE=folder · COURSE_PYTHON=python3.12 · COURSE_GPU=1 are explained by `make help`.
 
-export THREADS COURSE_STATE COURSE_PYTHON COURSE_GPU
+export THREADS COURSE_STATE COURSE_PYTHON COURSE_GPU HW SUBMISSIONS OUT
 
 # Some commands named python3 are shims that do not run, so the first one that runs is taken.
 define in_python
@@ -11,7 +11,7 @@ done; \
 echo "The course needs Python 3.11 to 3.13 and found none: sudo apt install python3 python3-venv" >&2; exit 1
 endef
 
-.PHONY: help lab test settings run made format bench
+.PHONY: help lab test settings run made format bench grade book
 
 help: ## the verbs
 	@grep -E '^[a-z]+: ##' Makefile | sed 's/: ## /	/'
@@ -37,3 +37,9 @@ format: ## one style for all code
 
 bench: ## our code beside transformers, as ratios
 	$(call in_python,bench)
+
+grade: ## homework of a class: make grade HW=hw07 SUBMISSIONS=folder OUT=folder
+	$(call in_python,grade)
+
+book: ## the course as a static site, from the stored pages
+	$(call in_python,book)

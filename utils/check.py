@@ -147,15 +147,24 @@ def plain_array(value):
     """A tensor or an array as a fresh array of numbers."""
     torch = sys.modules.get("torch")
     if torch is not None and type(value) in (torch.Tensor, torch.nn.Parameter):
-        value = torch.Tensor.detach(value)
-        if value.numel() > 10_000_000:
-            raise Odd("a tensor of more than ten million numbers")
-        value = value.cpu().to_dense() if value.layout is not torch.strided else value.cpu()
-        value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
-        value = value.resolve_conj().resolve_neg().numpy()
+        try:
+            value = numbers_of(torch.Tensor.detach(value))
+        except (NotImplementedError, RuntimeError, TypeError):
+            raise Odd("a tensor that holds no plain numbers") from None
     if type(value) is not np.ndarray or value.dtype.kind not in "biufc" or value.size > 10_000_000:
         raise Odd(f"something of type {kind_name(value)}")
     return np.array(value)
+
+
+def numbers_of(tensor):
+    """The numbers of a tensor, wherever and however it keeps them, as an array."""
+    import torch
+
+    if tensor.numel() > 10_000_000:
+        raise Odd("a tensor of more than ten million numbers")
+    tensor = tensor.cpu().to_dense() if tensor.layout is not torch.strided else tensor.cpu()
+    tensor = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+    return tensor.resolve_conj().resolve_neg().numpy()
 
 
 def kind_name(value):
@@ -380,7 +389,8 @@ def same(yours, expected, tolerance):
     if isinstance(expected, np.ndarray):
         return not unlike(yours, expected) and bool(np.all(close(yours, expected, tolerance)))
     if isinstance(expected, float):
-        return type(yours) in (int, float) and bool(close(float(yours), expected, tolerance))
+        fits = type(yours) is float or type(yours) is int and abs(yours) < 10**308
+        return fits and bool(close(yours, expected, tolerance))
     if type(yours) is not type(expected):
         return False
     if isinstance(expected, list):
@@ -487,21 +497,22 @@ def check(fn, cases):
 
 
 def report(fn, cases):
-    """The verdict and the lines to print. Of all failures the first whose mistake has a name is explained."""
+    """The verdict and the lines to print."""
     if not callable(fn):
         return False, [
             f"✗ {cases.name} is of type {kind_name(fn)}, not a function: run the cell that defines it again"
         ]
-    failures = []
-    for case in cases.cases:
-        answer = ask(fn, case, cases.seconds)
-        if answer.state == "empty" and not failures:
-            return False, [f"○ {cases.name}: {answer.problem}"]
-        finding = judge(case, answer, cases)
-        if finding:
-            failures.append((finding, case, answer))
-        if answer.state == "late":
-            break
+    return weigh(cases, (ask(fn, case, cases.seconds) for case in cases.cases))
+
+
+def weigh(cases, answers):
+    """The verdict on the answers to some cases, and the lines that say it; after a late answer none is asked for.
+
+    Of all failures the first whose mistake has a name is explained.
+    """
+    failures = failed(cases, answers)
+    if failures and failures[0][2].state == "empty":
+        return False, [f"○ {cases.name}: {failures[0][2].problem}"]
     if not failures:
         return True, [f"✓ {cases.name}: {len(cases.cases)} of {len(cases.cases)} cases"]
     explained = next((failure for failure in failures if failure[0][1]), failures[0])
@@ -509,6 +520,18 @@ def report(fn, cases):
         f"✗ {cases.name}: {len(failures)} of {len(cases.cases)} cases fail",
         *explain(cases, *explained),
     ]
+
+
+def failed(cases, answers):
+    """The failures among the answers to some cases: (what `judge` found, the case, the answer)."""
+    failures = []
+    for case, answer in zip(cases.cases, answers):
+        finding = judge(case, answer, cases)
+        if finding:
+            failures.append((finding, case, answer))
+        if answer.state == "late" or failures and failures[0][2].state == "empty":
+            break
+    return failures
 
 
 def explain(cases, finding, case, answer):

@@ -1,11 +1,12 @@
 """Set up what the course needs, once, then run a verb of the Makefile in it. Plain Python, standard library only.
 
-python3 utils/setup.py lab | test | settings | run | made | format | bench | in COMMAND …
+python3 utils/setup.py lab | test | settings | run | made | format | bench | grade | book | in COMMAND …
 python3 utils/setup.py ranges [lowest | newest] [EXTRA …]    print what pip is to install, where no verb does it
 
 COURSE_STATE    a folder for everything that is installed or written (default: `.venv` here, or a cache folder)
 COURSE_PYTHON   at the first set-up, the Python to use (default: the first on PATH that fits)
 COURSE_GPU=1    at the first set-up, take PyTorch's CUDA build, several GB, in place of the CPU build
+HW=hw07 SUBMISSIONS=folder OUT=folder    what `grade` grades, and where the grades go
 THREADS=2       threads of each process that tests or runs pages (default 1: two processes run side by side)
 """
 
@@ -28,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "language-models-built-and-measured"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
-NEEDED_GB = 3  # the environment takes 1.9, unpacking the rest
+NEEDED_GB = 3  # the environment takes 2.0, unpacking the rest
 PAGES = "notebooks", "solutions"
 FIRST_PAGE = "notebooks/00_start_here.ipynb"
 
@@ -365,10 +366,10 @@ def set_up(venv):
             unfinished.touch()
             empty(venv)
             check_space(venv)
-            say(f"Setting up {venv} with {python} (once; 1.9 GB, some minutes)")
+            say(f"Setting up {venv} with {python} (once; 2.0 GB, some minutes)")
             make_venv(python, venv)
         options = ["--progress-bar", "off", "-c", "constraints.txt", *torch_options(python_of(venv))]
-        code, log = pip(python_of(venv), ["install", *options, *requirements("dev")], progress())
+        code, log = pip(python_of(venv), ["install", *options, *requirements("dev", "grading")], progress())
         if code:
             raise Stop(diagnose(log, venv))
         quiet_lab(venv)
@@ -377,14 +378,34 @@ def set_up(venv):
         say("Ready: from here on no network is needed.")
 
 
+def add(python, extra, module):
+    """Bring the packages of one more extra, if its `module` is not there yet."""
+    if subprocess.run(
+        [str(python), "-c", f"import {module}"], stderr=subprocess.DEVNULL, check=False
+    ).returncode:
+        say(f"Adding what `{extra}` needs (once)")
+        code, log = pip(python, ["install", "-q", "-c", "constraints.txt", *requirements(extra)])
+        if code:
+            raise Stop(diagnose(log, python.parent))
+
+
 def quiet_lab(venv):
-    """Tell JupyterLab not to ask for news: it would look for the network at every start."""
-    settings = venv / "share" / "jupyter" / "lab" / "settings"
-    settings.mkdir(parents=True, exist_ok=True)
-    news = (
-        '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
-    )
-    (settings / "overrides.json").write_text(news, encoding="utf-8")
+    """Tell JupyterLab not to look for news, for which it would need the network, and to leave out nbgrader's panels.
+
+    Pages are graded by commands; the panels would only stand in a student's way.
+    """
+    parts = "formgrader", "validate_assignment", "assignment_list", "course_list"
+    off = {f"nbgrader.server_extensions.{part}": False for part in parts}
+    files = {
+        "share/jupyter/lab/settings/overrides.json": {
+            "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+        },
+        "etc/jupyter/labconfig/page_config.json": {"disabledExtensions": {"@jupyter/nbgrader": True}},
+        "etc/jupyter/jupyter_server_config.d/of-the-course.json": {"ServerApp": {"jpserver_extensions": off}},
+    }
+    for name, content in files.items():
+        (venv / name).parent.mkdir(parents=True, exist_ok=True)
+        (venv / name).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def ready():
@@ -476,7 +497,19 @@ def steps(verb, words):
         return [["-m", "utils.pages", "made"], ["-m", "utils.house", "picture"]]
     if verb == "bench":
         return [["-m", "utils.bench", *words]]
+    if verb == "book":
+        return [["-m", "utils.book", *words]]
+    if verb == "grade":
+        homework, folder, out = map(asked_for, ("HW", "SUBMISSIONS", "OUT"))
+        return [["-m", "utils.grading", "grade", homework, folder, "--out", out, *words]]
     raise Stop(f"There is no verb {verb!r}: make help lists them.")
+
+
+def asked_for(name):
+    """A variable that `make grade` needs."""
+    if not os.environ.get(name):
+        raise Stop(f"make grade needs {name}: make grade HW=hw07 SUBMISSIONS=folder OUT=folder")
+    return os.environ[name]
 
 
 def run_steps(commands, python, env):
@@ -551,6 +584,8 @@ def main(words):
             return lab(python, words)
         if verb == "settings":
             return settings(python, words)
+        if verb == "book":
+            add(python, "book", "sphinx_book_theme, myst_nb")
         if verb == "in":
             return subprocess.run(words, cwd=str(ROOT), env=variables(python, "run"), check=False).returncode
         return run_steps(steps(verb, words), python, variables(python, verb))

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import lab
 
-collect_ignore = [] if lab.AVAILABLE else ["test_in_the_browser.py"]
+collect_ignore = [] if lab.AVAILABLE else ["test_in_the_browser.py", "test_book_in_the_browser.py"]
 
 
 @pytest.fixture(scope="session")

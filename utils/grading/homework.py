@@ -10,12 +10,9 @@ from pathlib import Path
 
 from utils import pages
 from utils.check import Cases
+from utils.grading import Stop
 
 SOURCES = pages.ROOT / "solutions"
-
-
-class Stop(Exception):
-    """One plain sentence for the person at the terminal: what is wrong, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Written:
 class Homework:
     """One homework, as the grader needs it.
 
-    released: the notebook that students get   ground: sources of its cells that stand before any answer
+    released: the notebook that students get   ground: sources of its cells without the checks
     solutions: {exercise: the source that solves it}   fingerprint: changes with all that a grade depends on
     """
 
@@ -97,12 +94,17 @@ def is_exercise(cell):
 
 
 def is_ground(cell):
-    """Set-up, models and the cases of the page: neither an answer nor a check."""
-    return not (pages.graded(cell).get("solution") or pages.graded(cell).get("grade"))
+    """Set-up, models, stubs and the cases of the page: all that is marked but the checks."""
+    return not pages.graded(cell).get("grade")
 
 
 def exercises(nb):
-    """Run the source without its payoffs and note what each check was given: first the page's cases, then all."""
+    """Run the source without its payoffs and note what each check was given: first the page's cases, then all.
+
+    A page may switch gradients off; they are as before when it has run.
+    """
+    import torch
+
     given, titles, points = {}, headings(nb), {}
 
     def note(function, cases):
@@ -110,7 +112,7 @@ def exercises(nb):
         return len(given[cases.name]) > 1  # the first call guards the payoff, the second is asserted
 
     names = {"__name__": "page"}
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), torch.set_grad_enabled(True):
         for cell in nb.cells:
             mark = pages.graded(cell)
             if cell.cell_type == "code" and mark and cell.id != "model":
