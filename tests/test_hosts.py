@@ -36,7 +36,7 @@ ON_COLAB = {  # what a runtime brings, near enough; gensim, anywidget and MiniLM
     "transformers": "5.20.0",
     "tokenizers": "0.22.1",
     "matplotlib": "3.10.0",
-    "safetensors": "0.6.2",
+    "safetensors": "0.8.0",
     "peft": "0.17.1",
     "regex": "2025.11.3",
     "tqdm": "4.67.1",

@@ -36,6 +36,7 @@ def made():
         "README.md": readme,
         "solutions/README.md": for_instructors,
         "data/families.md": families,
+        **({"data/pages.md": measured} if (ROOT / "data" / "pages.json").exists() else {}),
     }
 
 
@@ -283,6 +284,13 @@ def families():
     from utils import family_table  # opens the zoo, which is slow to import
 
     return family_table.markdown()
+
+
+def measured():
+    """What each page takes, as a table."""
+    from utils import pages
+
+    return pages.measured_table()
 
 
 PICTURE = ROOT / "data" / "course-map.png"

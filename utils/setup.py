@@ -475,7 +475,7 @@ def finished(root=ROOT):
 def pytest_words(*what):
     """pytest over tests and pages: pages strictly, each page in one process, two processes."""
     pages = "--nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with tests/sanitize.cfg"
-    side_by_side = "-n 2 --dist loadfile"
+    side_by_side = "-n 2 --dist loadfile -p utils.peak"
     cache = ["-o", f"cache_dir={state_folder() / 'pytest'}"]
     return ["-m", "pytest", *pages.split(), *side_by_side.split(), *cache, *what]
 
