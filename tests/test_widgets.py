@@ -260,6 +260,7 @@ def test_the_tree_follows_its_step_and_width(model, tokenizer):
     whole = parts["image"].value
     parts["step"].value = 1
     assert state.compute()["step"] == 1 and len(state.compute()["states"]) == 4
+    assert "after 1 token: " in parts["image"].value
     assert parts["image"].value != whole
     parts["beams"].value = 1
     assert state.compute()["counts"]["best"] == 1
