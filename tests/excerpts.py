@@ -99,7 +99,10 @@ class Statement:
             if isinstance(part, ast.Expr) and isinstance(part.value, ast.Call)
         ]
         self.calls = {root(method) for method in called if method in alone}
-        self.sets = {root(method) for method in called if SETTING.match(method.attr)}
+        direct = [
+            method for method in called if not any(isinstance(part, ast.Call) for part in ast.walk(method))
+        ]
+        self.sets = {root(method) for method in direct if SETTING.match(method.attr)}
 
 
 def statements(source):

@@ -57,6 +57,7 @@ def test_what_is_needed_stays(needed):
         ("a = 1\nprint(a)", "a = 1"),
         ("a = 1\nassert a == 1", "a = 1"),
         ("import torch\na = torch.ones(1)\ntorch.save(a, 'x')", "import torch\na = torch.ones(1)"),
+        ("import t\nd = t.Generator().manual_seed(0)\na = t.ones(1)", "import t\na = t.ones(1)"),
         ("x = 1\ndef a():\n    x = 2\n    return x", "def a():\n    x = 2\n    return x"),
         ("i = 1\na = [i for i in range(3)]", "a = [i for i in range(3)]"),
         ("i = 1\nfor i in 'ab':\n    a = i", "for i in 'ab':\n    a = i"),

@@ -29,7 +29,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight leave the page
     "docmanager-extension/plugin": {"autosave": False},
 }
-PATIENCE = 180_000  # milliseconds: a busy machine with two cores is slow, not wrong
+PATIENCE = 60_000  # milliseconds: a busy machine with two cores is slow, not wrong
 
 
 def copy_of_the_course(folder):
@@ -141,12 +141,11 @@ class Page:
         return [text for texts in seen for text in texts]
 
     def wait_until(self, condition, what):
-        """Wait until `condition()` holds; say what was waited for where it never does."""
-        for _ in range(PATIENCE // 200):
-            if condition():
-                return
-            self.tab.wait_for_timeout(200)
-        raise AssertionError(f"waited in vain: {what}")
+        """Wait until `condition()` holds; say what was waited for where it never does. what: words, or their maker"""
+        end = time.monotonic() + PATIENCE / 1000
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain: {what() if callable(what) else what}"
+            self.tab.wait_for_timeout(100)
 
     def shot(self, name, cell=None):
         """A screenshot of the window, or of one cell, where COURSE_SHOTS names a folder for them."""
@@ -244,9 +243,13 @@ class Widget:
         before = self.picture()
         act()
         if says is not None:
-            self.page.wait_until(lambda: re.search(says, self.words()), f"{says!r} in {self.words()!r}")
+            self.page.wait_until(
+                lambda: re.search(says, self.words()), lambda: f"{says!r} in {self.words()!r}"
+            )
         if redraws:
-            self.page.wait_until(lambda: self.picture() != before, f"another picture ({self.words()!r})")
+            self.page.wait_until(
+                lambda: self.picture() != before, lambda: f"another picture beside {self.words()!r}"
+            )
         else:
             assert self.picture() == before
 

@@ -15,8 +15,8 @@ QUICK = {  # what takes long to make, and what stands for it here
         "articles": "articles = data.wikipedia()[:20]",
         "both": "both = BPE(train_bpe(count_words(articles + data.wikipedia('bg')[:1]), 2000))",
     },
-    "05_transformer": {  # a reader of dates that has learnt for three steps, not for half a minute
-        "reader": "torch.manual_seed(0)\nreader = Transformer(Config(vocab_size=128)).eval()",
+    "05_transformer": {  # whatever is typed is the first of May, read by a model that has learnt nothing
+        "read": "def read(text):\n    return '2001-05-01'",
     },
     "06_language_modelling": {  # counts of twenty articles
         "ngram": "ngram = NGram(5, '\\n'.join(data.news()[:20]).encode())",
@@ -72,7 +72,7 @@ def test_no_page_is_left_out():
 def test_01_each_letter_that_is_typed_is_cut(open_widgets):
     (widget,) = open_widgets("01_tokens")
     widget.write(
-        "your text", "naïve <b>dogs</b>", r"^Tokens in “naïve <b>dogs</b>”: bytes: 18;.* \(MiniLM\): 8\.$"
+        "your text", "naïve <b>dogs</b>", r"^Tokens in “naïve <b>dogs</b>”: bytes: 18;.* \(MiniLM\): 9\.$"
     )
     assert widget.view.get_by_text("bytes: 18 tokens").count() == 1
     assert (
@@ -100,7 +100,9 @@ def test_04_another_layer_head_view_and_sentence(open_widgets):
 
 def test_05_another_date_is_read(open_widgets):
     (widget,) = open_widgets("05_transformer")
-    widget.write("your text", "May 1, 2001", r"^“May 1, 2001” is read as ")
+    widget.write(
+        "your text", "May 1, 2001", r"^“May 1, 2001” is read as 2001-05-01\. .* most: 2 at “[May 1,20]”, "
+    )
 
 
 def test_06_another_text_and_another_model_cost_other_bits(open_widgets):

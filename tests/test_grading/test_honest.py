@@ -29,7 +29,9 @@ def records(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ODD)
 def test_none_loses_a_point(name, records):
-    lost = {key: part["lines"] for key, part in records[name]["exercises"].items() if part["points"] < part["of"]}
+    lost = {
+        key: part["lines"] for key, part in records[name]["exercises"].items() if part["points"] < part["of"]
+    }
     assert not lost and records[name]["reason"].startswith("18 of 18 points")
 
 
