@@ -319,6 +319,49 @@ def test_the_tests_end_with_pytest_and_cover_everything():
     assert commands[-1].endswith(" ".join(["tests", *setup.finished()])) and "--dist loadfile" in commands[-1]
 
 
+def test_the_browsers_tests_have_a_verb_of_their_own():
+    browser = ROOT / setup.BROWSER
+    assert list(browser.glob("test_*.py"))
+    assert f"--ignore={setup.BROWSER}" in setup.steps("test", [])[-1]
+    assert [words[-1] for words in setup.steps("test-browser", [])] == [setup.BROWSER]
+    assert (
+        setup.steps("test", ["tests/browser"])[-1][-1] == "tests/browser"
+    )  # whoever asks for them gets them
+    helped = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, encoding="utf-8", env=outside_make()
+    )
+    assert re.search("^test-browser\t", helped.stdout, re.MULTILINE)
+
+
+def test_without_a_chromium_its_tests_say_so_before_they_set_anything_up(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(setup, "ready", lambda: pytest.fail("set up all the same"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("COURSE_CHROMIUM", raising=False)
+    if setup.chromium():
+        pytest.skip("a Chrome is installed where PATH does not matter")
+    assert setup.main(["test-browser"]) == 1
+    said = capsys.readouterr().err.strip()
+    assert (
+        re.search("found none: install one .*apt install chromium.* COURSE_CHROMIUM", said)
+        and "\n" not in said
+    )
+    monkeypatch.setenv("COURSE_CHROMIUM", fake_python(tmp_path, "my-own", "whole"))
+    assert setup.chromium() == str(tmp_path / "my-own")
+
+
+def test_an_extra_is_added_once_and_its_failure_is_a_sentence(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(setup, "pip", lambda python, words: asked.append(words) or (0, ""))
+    setup.add(Path(sys.executable), "browser", "pytest")
+    assert asked == [] and capsys.readouterr().err == ""
+    setup.add(Path(sys.executable), "browser", "no_module_has_this_name")
+    assert any(word.startswith("playwright") for word in asked[0]) and "constraints.txt" in asked[0]
+    assert "Adding what `browser` needs" in capsys.readouterr().err
+    monkeypatch.setattr(setup, "pip", lambda *_: (1, NO_NAMES))
+    with pytest.raises(setup.Stop, match="needs the network"):
+        setup.add(Path(sys.executable), "browser", "no_module_has_this_name")
+
+
 def test_a_page_is_run_unless_its_lesson_is_a_draft(tmp_path):
     for name in (
         "notebooks/01_a",
@@ -366,7 +409,7 @@ def test_make_works_in_a_folder_with_spaces_and_passes_words_on(tmp_path):
     (folder / "utils" / "setup.py").write_text(
         "import os, sys; print(sys.argv[1:], os.environ.get('THREADS'))"
     )
-    for verb in ("lab", "test", "settings", "run", "made", "format", "bench"):
+    for verb in ("lab", "test", "test-browser", "settings", "run", "made", "format", "bench"):
         words = ["make", verb, "ARGS=07 hw07", "THREADS=2"]
         done = subprocess.run(words, cwd=folder, capture_output=True, encoding="utf-8", env=outside_make())
         assert done.stdout.strip() == f"{[verb, '07', 'hw07']} 2", done.stderr
@@ -398,9 +441,9 @@ def test_ci_runs_the_readme_s_own_command():
 
 def test_every_verb_of_the_readme_is_in_the_makefile():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    verbs = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z ]+)`", text)) | set(
-        re.findall(r"^make ([a-z]+)", text, re.MULTILINE)
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z -]+)`", text)) | set(
+        re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
     )
     assert {verb for words in named for verb in words.split()} <= verbs and "test" in verbs
 

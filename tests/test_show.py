@@ -3,6 +3,7 @@
 import itertools
 import math
 import threading
+from xml.etree import ElementTree
 
 import matplotlib
 
@@ -347,6 +348,12 @@ def test_figures_drawn_apart_do_not_meet_those_of_a_cell(history, tokenizer):
     threads[2].join()
     assert set(drawn) == {alone} and len(drawn) == 8
     assert not plt.get_fignums()
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_signs_that_no_xml_may_hold_do_not_break_a_picture():
+    odd = "a\x01\x0b\x1f\ufffe -- b ]]> <c>"
+    ElementTree.fromstring(show.svg(show.matrix(np.eye(1), [odd], ["x"], odd)))
 
 
 def test_svg_is_the_same_every_time():

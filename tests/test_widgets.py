@@ -3,6 +3,7 @@
 import ast
 import base64
 import inspect
+import io
 import itertools
 import math
 import re
@@ -15,9 +16,10 @@ matplotlib.use("Agg")
 import pytest
 import torch
 import toys
+from PIL import Image
 from tokenizers import Tokenizer, models
 
-from utils import show, widgets, zoo
+from utils import pages, show, widgets, zoo
 from utils.lessons import decoding, scale, tokens
 from utils.lessons.bert import BERT, BertConfig
 from utils.lessons.gpt import GPTConfig
@@ -260,6 +262,7 @@ def test_the_tree_follows_its_step_and_width(model, tokenizer):
     whole = parts["image"].value
     parts["step"].value = 1
     assert state.compute()["step"] == 1 and len(state.compute()["states"]) == 4
+    assert "after 1 token: " in parts["image"].value
     assert parts["image"].value != whole
     parts["beams"].value = 1
     assert state.compute()["counts"]["best"] == 1
@@ -628,6 +631,45 @@ def test_only_what_ipywidgets_7_and_8_share_is_used():
     ]
     used = {node.attr for node in names if node.value.id == "ipywidgets"}
     assert "HTML" in used and used <= shared | {"jslink"}
+
+
+# The stored pages: what stands where there is no kernel
+
+MADE_HERE = {
+    name
+    for name, maker in vars(widgets).items()
+    if inspect.isfunction(maker) and "Moving(" in inspect.getsource(maker)
+}
+
+
+def widget_cells():
+    """(page, cell) for each code cell of the course that shows a widget or is tagged so."""
+    for path in pages.all_pages():
+        for cell in pages.code_cells(pages.read(path)):
+            shows = set(re.findall(r"\bwidgets\.(\w+)\(", cell.source)) & MADE_HERE
+            if shows or "widget" in pages.tags(cell) or "ipywidgets" in cell.source:
+                yield pytest.param(cell, id=f"{path.stem}-{cell.id}")
+
+
+def test_every_kind_of_widget_moves_on_some_page():
+    on_pages = {
+        name for param in widget_cells() for name in re.findall(r"\bwidgets\.(\w+)\(", param.values[0].source)
+    }
+    assert MADE_HERE <= on_pages | {"picture"} and len(MADE_HERE) > 10
+
+
+@pytest.mark.parametrize("cell", list(widget_cells()))
+def test_a_picture_and_its_words_are_stored_beside_every_widget(cell):
+    assert {"widget", "nbval-ignore-output"} <= set(pages.tags(cell))
+    (output,) = cell.outputs
+    assert set(output.data) == {"image/png", "text/plain"}  # and no view that only a kernel could fill
+    with Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))) as picture:
+        shades = [high - low for low, high in picture.convert("RGB").getextrema()]
+        assert min(picture.size) > 60 and max(shades) > 60  # something is drawn
+    words = output.data["text/plain"]
+    assert len(words.split()) > 5 and not re.search(
+        r"<|object at|Box\(", words
+    )  # in words, for those who cannot see
 
 
 # What a model reads while it writes

@@ -1,11 +1,12 @@
 """Set up what the course needs, once, then run a verb of the Makefile in it. Plain Python, standard library only.
 
-python3 utils/setup.py lab | test | settings | run | made | format | bench | grade | book | in COMMAND …
+python3 utils/setup.py lab | test | test-browser | settings | run | made | format | bench | grade | book | in COMMAND …
 python3 utils/setup.py ranges [lowest | newest] [EXTRA …]    print what pip is to install, where no verb does it
 
 COURSE_STATE    a folder for everything that is installed or written (default: `.venv` here, or a cache folder)
 COURSE_PYTHON   at the first set-up, the Python to use (default: the first on PATH that fits)
 COURSE_GPU=1    at the first set-up, take PyTorch's CUDA build, several GB, in place of the CPU build
+COURSE_CHROMIUM the Chromium or Chrome of `test-browser` (default: the first that is found)
 HW=hw07 SUBMISSIONS=folder OUT=folder    what `grade` grades, and where the grades go
 THREADS=2       threads of each process that tests or runs pages (default 1: two processes run side by side)
 """
@@ -31,7 +32,14 @@ NAME = "language-models-built-and-measured"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 NEEDED_GB = 3  # the environment takes 2.0, unpacking the rest
 PAGES = "notebooks", "solutions"
+BROWSER = "tests/browser"  # takes minutes, and a Chromium: a verb of its own
 FIRST_PAGE = "notebooks/00_start_here.ipynb"
+
+
+NO_CHROMIUM = (
+    "The tests in a browser need Chromium or Chrome and found none: install one (sudo apt install chromium; on a Mac "
+    "brew install --cask google-chrome) or name one in COURSE_CHROMIUM, then run the same command again."
+)
 
 
 class Stop(Exception):
@@ -454,6 +462,7 @@ def variables(python, verb, threads=None):
         kept.update(HF_HOME=str(state / "hub"))
     if verb in (
         "test",
+        "test-browser",
         "settings",
         "run",
     ):  # stored outputs are those of two processes, one thread each, no network
@@ -472,6 +481,15 @@ def finished(root=ROOT):
     return [path.relative_to(root).as_posix() for path in pages if path.stem.removeprefix("hw") not in drafts]
 
 
+def chromium():
+    """The path of a Chromium or a Chrome: COURSE_CHROMIUM, else the first that is found; None where there is none."""
+    names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+    names += ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"]
+    return next(
+        filter(None, map(shutil.which, filter(None, [os.environ.get("COURSE_CHROMIUM"), *names]))), None
+    )
+
+
 def pytest_words(*what):
     """pytest over tests and pages: pages strictly, each page in one process, two processes."""
     pages = "--nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with tests/sanitize.cfg"
@@ -487,8 +505,10 @@ def steps(verb, words):
             ["-m", "ruff", "check", "."],
             ["-m", "ruff", "format", "--check", "."],
             ["-m", "utils.pages", "compare"],
-            pytest_words(*(words or ["tests", *finished()])),
+            pytest_words(*(words or [f"--ignore={BROWSER}", "tests", *finished()])),
         ]
+    if verb == "test-browser":  # one at a time: one JupyterLab and one Chromium serve them all
+        return [["-m", "pytest", "-o", f"cache_dir={state_folder() / 'pytest'}", *(words or [BROWSER])]]
     if verb == "format":
         return [["-m", "ruff", "check", "--fix-only", "--quiet", "."], ["-m", "ruff", "format", "."]]
     if verb == "run":
@@ -579,7 +599,11 @@ def main(words):
         if not low <= sys.version_info[:2] < high and not is_ready(venv_folder()):
             python = find_python()
             os.execv(python, [python, str(Path(__file__).resolve()), verb, *words])
+        if verb == "test-browser" and not chromium():
+            raise Stop(NO_CHROMIUM)
         python = ready()
+        if verb == "test-browser":
+            add(python, "browser", "playwright")
         if verb == "lab":
             return lab(python, words)
         if verb == "settings":

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import itertools
+import re
 import textwrap
 import threading
 import unicodedata
@@ -118,12 +119,12 @@ def png(figure):
 
 
 def svg(figure):
-    """The figure as SVG text, sharp at any size; the figure is closed."""
+    """The figure as SVG text, sharp at any size; the figure is closed. Signs that no XML may hold are left out."""
     buffer = io.StringIO()
     with plt.rc_context({"svg.hashsalt": "course"}):
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    return buffer.getvalue()
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "", buffer.getvalue())
 
 
 # Tokens ----------------------------------------------------------------------------------------------

@@ -72,7 +72,14 @@ def next_log_probs(model, ids):
 def slider(kind, label, **settings):
     """A slider with room for its label."""
     look = ipywidgets.Layout(width="430px")
-    return kind(description=label, layout=look, style={"description_width": "110px"}, **settings)
+    made = kind(description=label, layout=look, style={"description_width": "110px"}, **settings)
+    return with_tip(made, label)
+
+
+def with_tip(control, tip):
+    """The control with words for the mouse that rests on its label, where ipywidgets 8 would say "null" without."""
+    control.tooltip = tip
+    return control
 
 
 def button(label, tip, **layout):
@@ -411,8 +418,9 @@ def beam_tree(model, tokenizer, prompt, n_new=8, n_beams=4, most_beams=5):
         data = state.compute()
         alive, pruned = data["counts"]["best"] + data["counts"]["alive"], data["counts"]["pruned"]
         kept = f"{alive} boxes alive, {pruned} pruned"
+        tokens = f"{data['step']} token{'s' * (data['step'] > 1)}"
         best = f"the best text so far: “{prompt}{data['text']}”, {one_in(data['log_p'])}"
-        return f"Beam of {state.n_beams} after {data['step']} tokens: {kept}; {best}"
+        return f"Beam of {state.n_beams} after {tokens}: {kept}; {best}"
 
     if ipywidgets is None:
         return Moving(state, figure, words())
@@ -608,6 +616,7 @@ def attention_viewer(looks, text, layer=0, head=0, view="map"):
         "view": ipywidgets.ToggleButtons(value=view, options=["map", "lines"], description="show as"),
     }
     controls["view"].style.description_width = "110px"
+    with_tip(controls["view"], "show as")
     image, note = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(_=None):
@@ -1034,6 +1043,7 @@ def sentence_map(encode, text, query, view="search"):
     box = text_box(query, "question")
     how = ipywidgets.ToggleButtons(value=view, options=["search", "map"], description="show as")
     how.style.description_width = "80px"
+    with_tip(how, "show as")
     image, note = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(_=None):

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import lab
 
-collect_ignore = [] if lab.AVAILABLE else ["test_in_the_browser.py", "test_book_in_the_browser.py"]
+collect_ignore_glob = [] if lab.AVAILABLE else ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
@@ -40,4 +40,4 @@ def open_page(browser, url, folder):
 
     yield open_one
     for page in pages:
-        page.tab.close()
+        page.close()

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from utils import course, setup
+
+ROOT = setup.ROOT
+CHROMIUM = setup.chromium()
 AVAILABLE = bool(
     CHROMIUM and importlib.util.find_spec("playwright") and importlib.util.find_spec("jupyterlab")
 )
@@ -26,7 +29,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight leave the page
     "docmanager-extension/plugin": {"autosave": False},
 }
-PATIENCE = 180_000  # milliseconds: a busy machine with two cores is slow, not wrong
+PATIENCE = 60_000  # milliseconds: a busy machine with two cores is slow, not wrong
 
 
 def copy_of_the_course(folder):
@@ -81,23 +84,34 @@ def wait_for(url, process, log):
     raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
 
 
+NO_KERNELS = {"default": "", "kernelspecs": {}}
 NOTEBOOK = "window.jupyterapp.shell.currentWidget"
 
 
 class Page:
-    """One notebook, open in Lab."""
+    """One notebook, open in Lab; with a kernel, unless Lab is to have none."""
 
-    def __init__(self, browser, url, folder, name, width=1200, height=900):
+    def __init__(self, browser, url, folder, name, width=1200, height=900, kernel=True):
         self.path = folder / "notebooks" / f"{name}.ipynb"
         self.cells = nbformat.read(self.path, as_version=4).cells
         self.tab = browser.new_page(viewport={"width": width, "height": height})
         self.tab.set_default_timeout(PATIENCE)
+        if not kernel:
+            self.tab.route("**/api/kernelspecs*", lambda route: route.fulfill(json=NO_KERNELS))
         self.tab.goto(f"{url}/lab/workspaces/{name}/tree/notebooks/{self.path.name}?reset")
         self.tab.wait_for_selector(".jp-Notebook .jp-Cell")
+        if not kernel:
+            self.tab.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
+            return
         self.tab.evaluate(f"{NOTEBOOK}.sessionContext.ready")
         ready = f"{NOTEBOOK}.sessionContext.session?.kernel"
         self.wait_until(lambda: self.tab.evaluate(f"{ready}?.connectionStatus") == "connected", "a kernel")
         self.wait_until(lambda: self.tab.evaluate(f"{ready}?.status") == "idle", "an idle kernel")
+
+    def close(self):
+        """Close the page and end its kernel, whose memory the next one needs."""
+        self.tab.evaluate(f"{NOTEBOOK}.sessionContext.shutdown()")
+        self.tab.close()
 
     def run_all(self):
         """What the menu's Run All Cells does; returns when the last cell has run, or one has failed."""
@@ -127,12 +141,11 @@ class Page:
         return [text for texts in seen for text in texts]
 
     def wait_until(self, condition, what):
-        """Wait until `condition()` holds; say what was waited for where it never does."""
-        for _ in range(PATIENCE // 200):
-            if condition():
-                return
-            self.tab.wait_for_timeout(200)
-        raise AssertionError(f"waited in vain: {what}")
+        """Wait until `condition()` holds; say what was waited for where it never does. what: words, or their maker"""
+        end = time.monotonic() + PATIENCE / 1000
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain: {what() if callable(what) else what}"
+            self.tab.wait_for_timeout(100)
 
     def shot(self, name, cell=None):
         """A screenshot of the window, or of one cell, where COURSE_SHOTS names a folder for them."""
@@ -157,13 +170,123 @@ def chromium():
         browser.close()
 
 
-def scratch(folder, name, cells):
-    """Write a page made of these {id: source} behind the course's first cell."""
-    from utils import course
-
-    cells = {"boot": course.BOOTSTRAP, **cells}
+def write(folder, name, cells):
+    """Write a page of code cells, {id: source}."""
     made = [nbformat.v4.new_code_cell(source, id=key) for key, source in cells.items()]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nb = nbformat.v4.new_notebook(cells=made, metadata=kernel)
     nb.nbformat_minor = 5
     nbformat.write(nb, folder / "notebooks" / f"{name}.ipynb")
+
+
+def scratch(folder, name, cells):
+    """Write a page made of these {id: source} behind the course's first cell."""
+    write(folder, name, {"boot": course.BOOTSTRAP, **cells})
+
+
+def page_cells(name):
+    """The cells of a page of the course."""
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+
+
+def widget_cells(name):
+    """The cells of a page that show a widget."""
+    return [cell for cell in page_cells(name) if "widget" in cell.metadata.get("tags", [])]
+
+
+def pages_with_widgets():
+    """The names of the lessons that have a widget."""
+    names = sorted(path.stem for path in ROOT.glob("notebooks/*.ipynb"))
+    return [name for name in names if widget_cells(name)]
+
+
+class Widget:
+    """One widget of an open page: its controls by the names that people read, its picture, and its words."""
+
+    def __init__(self, page, cell):
+        self.page, self.cell = page, page.cell(cell)
+        self.view = self.cell.locator(".jp-OutputArea-output .jupyter-widgets").first
+        self.view.wait_for()
+        self.moved = set()
+
+    def controls(self):
+        """The names of all controls; of a button without words, what its icon shows."""
+        found = []
+        for kind in ("input", "select", "textarea"):
+            found += [
+                f"{kind} {box.evaluate('box => box.labels[0].innerText')}"
+                for box in self.view.locator(kind).all()
+            ]
+        found += [
+            f"slider {row.locator('label').inner_text()}" for row in self.view.locator(".widget-slider").all()
+        ]
+        for one in self.view.locator("button").all():
+            icon = one.locator("i[class*=fa-]")
+            words = icon.get_attribute("class").split("fa-")[-1] if icon.count() else one.inner_text()
+            found.append(f"button {words.strip()}")
+        return found
+
+    def words(self):
+        """What the widget says below its picture."""
+        return self.view.locator("[role=status]").last.inner_text()
+
+    def picture(self):
+        """The source of the picture that the widget shows, or the coloured text that is in its place; "" if none."""
+        pictures = self.view.locator("img")
+        if pictures.count():
+            return pictures.first.get_attribute("src")
+        htmls = self.view.locator(".widget-html-content").all()
+        return "".join(html.inner_html() for html in htmls if not html.locator("[role=status]").count())
+
+    def then(self, act, says=None, redraws=True):
+        """Act, then wait for another picture, or see that it stays, and for words that match `says`."""
+        before = self.picture()
+        act()
+        if says is not None:
+            self.page.wait_until(
+                lambda: re.search(says, self.words()), lambda: f"{says!r} in {self.words()!r}"
+            )
+        if redraws:
+            self.page.wait_until(
+                lambda: self.picture() != before, lambda: f"another picture beside {self.words()!r}"
+            )
+        else:
+            assert self.picture() == before
+
+    def write(self, label, text, says, redraws=True, kind="input"):
+        """Type a text into the box with this label, and leave it."""
+        box = self.view.get_by_label(label, exact=True)
+
+        def act():
+            box.fill(text)
+            box.press("Tab" if kind == "textarea" else "Enter")
+
+        self.moved.add(f"{kind} {label}")
+        self.then(act, says, redraws)
+
+    def choose(self, label, option, says):
+        """Choose from the list with this label."""
+        self.moved.add(f"select {label}")
+        self.then(lambda: self.view.get_by_label(label, exact=True).select_option(option), says)
+
+    def slide(self, label, key, readout, says=None, redraws=True):
+        """Press a key on the slider with this label; its number must be `readout`."""
+        row = self.view.locator(".widget-slider").filter(has=self.page.tab.get_by_text(label, exact=True))
+
+        def act():
+            row.get_by_role("slider").focus()
+            self.page.tab.keyboard.press(key)
+            number = row.locator(".widget-readout")
+            self.page.wait_until(lambda: number.inner_text() == readout, f"{label} at {readout}")
+
+        self.moved.add(f"slider {label}")
+        self.then(act, says, redraws)
+
+    def press(self, words, says=None, redraws=True):
+        """Press the button with these words, or with this icon."""
+        by_icon = self.view.locator("button").filter(
+            has=self.page.tab.locator(f"i.fa-{words.replace(' ', '-')}")
+        )
+        named = self.view.get_by_role("button", name=words, exact=True)
+        self.moved.add(f"button {words}")
+        self.then(lambda: (by_icon if by_icon.count() else named).click(), says, redraws)
