@@ -192,7 +192,7 @@ def colliding_ids(nb):
 
 
 SCRIPT = (
-    "<script>alert('forged-claim')</script><img src=x onerror=alert(1)><svg/onload=alert(2)>"
+    "<script>alert('written')</script><img src=x onerror=alert(1)><svg/onload=alert(2)>"
     "<iframe src='javascript:alert(3)'></iframe><form action='//evil.example'><input autofocus onfocus=alert(4)>"
     "<a href='javascript:alert(5)'>✓ all right, 20 of 20 points</a><base href='//evil.example'>"
     "<meta http-equiv=refresh content='0;url=//evil.example'><object data='//evil.example'></object>"
@@ -202,7 +202,7 @@ SCRIPT = (
 @change
 def forged_outputs(nb):
     forms = {
-        "text/html": SCRIPT,
+        "text/html": SCRIPT.replace("written", "forged-claim"),
         "application/javascript": "alert('forged-claim')",
         "image/svg+xml": f"<svg xmlns='http://www.w3.org/2000/svg'>{SCRIPT}</svg>",
         "text/markdown": SCRIPT,
