@@ -11,7 +11,7 @@ done; \
 echo "The course needs Python 3.11 to 3.13 and found none: sudo apt install python3 python3-venv" >&2; exit 1
 endef
 
-.PHONY: help lab test test-browser settings run made format bench grade
+.PHONY: help lab test test-browser settings run made format bench grade book
 
 help: ## the verbs
 	@grep -E '^[a-z-]+: ##' Makefile | sed 's/: ## /	/'
@@ -43,3 +43,6 @@ bench: ## our code beside transformers, as ratios
 
 grade: ## homework of a class: make grade HW=hw07 SUBMISSIONS=folder OUT=folder
 	$(call in_python,grade)
+
+book: ## the course as a static site, from the stored pages
+	$(call in_python,book)

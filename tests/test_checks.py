@@ -470,6 +470,7 @@ HOSTILE = {
     "huge tensor": (lambda numbers: torch.zeros(1).expand(10**12), "more than ten million"),
     "huge number": (lambda numbers: 10**100_000, "something of type int"),
     "objects": (lambda numbers: np.array([None, []], dtype=object), "something of type ndarray"),
+    "meta": (lambda numbers: numbers.to("meta"), "a tensor that holds no plain numbers"),
     "sparse": (lambda numbers: numbers.to_sparse(), "the answer at [0] is 2, where 1 is expected"),
     "nan": (lambda numbers: numbers * math.nan, "the answer at [0] is nan"),
     "list": (lambda numbers: [1.0, 2.0], "a list of 2 items, where a tensor of shape (2,)"),
@@ -607,6 +608,7 @@ def test_no_number_is_near_infinity():
         assert not same(plain(answer), expected, 1e-4)
         assert not same(plain(torch.tensor([answer])), plain(torch.tensor([expected])), 1e-4)
     assert same(math.inf, math.inf, 1e-4)
+    assert not same(10**400, 1.5, 1e-4) and not same(-(10**400), -math.inf, 1e-4)
 
 
 def test_cases_cannot_be_changed_through_their_arguments():

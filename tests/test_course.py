@@ -3,7 +3,6 @@
 import base64
 import http.server
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -75,7 +74,7 @@ def test_threads_are_those_asked_for_else_at_most_two(wanted):
         "from utils import course; course.begin(); import torch; print(torch.get_num_threads())",
         OMP_NUM_THREADS=wanted,
     )
-    assert int(found) == (int(wanted) if wanted else min(2, len(os.sched_getaffinity(0))))
+    assert int(found) == (int(wanted) if wanted else min(2, course.cores()))
 
 
 def test_another_package_called_utils_loses(tmp_path):
@@ -140,89 +139,6 @@ def test_the_first_cell_is_three_lines_of_formatted_python(tmp_path):
         ]
         done = subprocess.run([*ruff, str(page)], capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout
-
-
-@pytest.fixture
-def repository(tmp_path):
-    """A small copy of the course as a git repository with the tag that pages fetch."""
-    copy = tmp_path / "published"
-    (copy / "utils").mkdir(parents=True)
-    for name in (
-        "utils/__init__.py",
-        "utils/course.py",
-        "utils/setup.py",
-        "pyproject.toml",
-        "constraints.txt",
-    ):
-        shutil.copy(course.root() / name, copy / name)
-    (copy / "utils" / "here.py").write_text("print('from the tag')")
-    git = [
-        "git",
-        "-C",
-        str(copy),
-        "-c",
-        "user.name=test",
-        "-c",
-        "user.email=test@localhost",
-        "-c",
-        "init.defaultBranch=main",
-    ]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "published"], ["tag", course.TAG]):
-        subprocess.run([*git, *words], check=True)
-    (copy / "utils" / "here.py").write_text("print('newer than the tag')")
-    subprocess.run([*git, "commit", "-qam", "newer"], check=True)
-    return "file://" + str(copy)
-
-
-def test_a_page_opened_alone_fetches_the_tag_once(tmp_path, repository):
-    alone = tmp_path / "somewhere" / "else's été"
-    alone.mkdir(parents=True)
-    code = (
-        course.BOOTSTRAP
-        + "\nimport utils.here, utils; print(utils.__file__)\nos.chdir('/')\nfrom utils import setup"
-    )
-    for _ in range(2):  # the second time it is there: removing the repository must not matter
-        found = fresh(code, folder=alone, COURSE_REPO=repository, PYTHONPATH="")
-        assert found.splitlines() == ["from the tag", str(alone / "course" / "utils" / "__init__.py")]
-        repository = "file:///nowhere"
-
-
-@pytest.mark.parametrize("depth", [".", "notebooks", "notebooks/mine"])
-def test_a_page_in_the_course_finds_it(tmp_path, repository, depth):
-    copy = Path(repository.removeprefix("file://"))
-    (copy / depth).mkdir(parents=True, exist_ok=True)
-    found = fresh(
-        course.BOOTSTRAP + "\nprint(course.root())",
-        folder=copy / depth,
-        PYTHONPATH="",
-        COURSE_REPO="/nowhere",
-    )
-    assert Path(found.strip()) == copy
-
-
-def test_colab_gets_what_is_missing_and_keeps_what_it_has(monkeypatch, tmp_path):
-    (tmp_path / "google" / "colab").mkdir(parents=True)
-    stub = "from types import SimpleNamespace\nasked = []\n"
-    stub += "output = SimpleNamespace(enable_custom_widget_manager=lambda: asked.append(1))\n"
-    (tmp_path / "google" / "colab" / "__init__.py").write_text(stub)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for name in [name for name in sys.modules if name.split(".")[0] == "google"]:
-        monkeypatch.delitem(sys.modules, name)
-    there = {"gensim": None, "numpy": None, "torch": None, "transformers": None}
-    monkeypatch.setattr(course, "version_of", lambda line: there.get(line.split(">")[0], "1.0"))
-    ran = []
-    monkeypatch.setattr(course.subprocess, "run", lambda words, **options: ran.append(words))
-    assert course.host() == "Colab"
-    course.begin()
-    import google.colab
-
-    assert google.colab.asked == [1]
-    assert [words[-1].split(">")[0] for words in ran] == ["gensim"] and ran[0][1:4] == [
-        "-m",
-        "pip",
-        "install",
-    ]
-    sys.modules.pop("google.colab"), sys.modules.pop("google")
 
 
 # The network
@@ -338,6 +254,8 @@ WELL = {
     "online": True,
     "hub": (Path("/hub"), 3, True),
     "host": "Jupyter",
+    "clock": (1.8e9, 1.7e9),
+    "edited": [],
 }
 
 
@@ -366,6 +284,7 @@ def test_a_well_machine_is_well():
         ({"threads": 8}, "threads", "unset OMP_NUM_THREADS"),
         ({"free_memory": 2**29}, "memory", "shut down other kernels"),
         ({"free_memory": None, "memory": 2**29}, "memory", "shut down other kernels"),
+        ({"clock": (1.5e9, 1.7e9)}, "clock", "put here on 2023-11-14, after today: set the clock"),
         ({"free_disk": 2**28}, "disk", "COURSE_STATE"),
         ({"hub": (Path("/hub"), 0, False)}, "hub cache", "set HF_HOME"),
         (
@@ -390,6 +309,24 @@ def test_the_doctor_names_each_fault_and_what_to_do(fault, what, said):
 def test_no_network_is_good_to_know_but_no_fault():
     report = course.Report(course.checks(WELL | {"online": False}))
     assert report.ok and "○ network" in repr(report) and "Pages work offline" in repr(report)
+
+
+def test_a_host_without_an_own_python_is_told_what_to_install():
+    versions = {"jupyterlab>=4.4,<5": None, "torch>=2.11,<2.14": "2.10.0", "gensim>=4.4,<5": "4.4.0"}
+    rows = course.checks(WELL | {"versions": WELL["versions"] | versions, "host": "Colab"})
+    packages = next(row for row in rows if row.what == "packages")
+    assert packages.found == "torch 2.10.0 (needs >=2.11,<2.14)"
+    assert packages.advice == 'Run `%pip install "torch>=2.11,<2.14"`, then restart the kernel.'
+
+
+def test_an_edited_helper_is_good_to_know_but_no_fault():
+    report = course.Report(course.checks(WELL | {"edited": ["utils/check.py"]}))
+    assert report.ok and "edited: utils/check.py" in repr(report) and "restart the kernel" in repr(report)
+
+
+def test_memory_that_nobody_tells_is_no_fault():
+    report = course.Report(course.checks(WELL | {"memory": None, "free_memory": None}))
+    assert report.ok and "unknown" in repr(report)
 
 
 def test_the_doctor_shows_text_as_text():

@@ -535,3 +535,43 @@ def test_a_page_that_is_not_there_is_not_promised(monkeypatch, tmp_path):
 )
 def test_every_link_of_the_readme_leads_somewhere(link):
     assert (ROOT / link).exists()
+
+
+def test_students_lab_has_no_panels_for_graders(tmp_path):
+    setup.quiet_lab(tmp_path)
+    shown = json.loads((tmp_path / "etc/jupyter/labconfig/page_config.json").read_text())
+    assert shown["disabledExtensions"] == {"@jupyter/nbgrader": True}
+    theirs = Path(sys.prefix) / "etc/jupyter/jupyter_server_config.d/nbgrader.json"
+    if not theirs.exists():
+        pytest.skip("nbgrader is not installed here: `make test` installs it")
+    (ours,) = (tmp_path / "etc/jupyter/jupyter_server_config.d").iterdir()
+    on, off = (json.loads(path.read_text())["ServerApp"]["jpserver_extensions"] for path in (theirs, ours))
+    assert ours.name > theirs.name and off == dict.fromkeys(on, False)  # the last file that is read decides
+
+
+# Courses of several lengths
+
+
+@pytest.mark.parametrize("weeks", house.PLANS)
+def test_a_plan_teaches_nothing_before_what_it_needs(weeks):
+    plan = house.PLANS[weeks]
+    assert len(plan) == weeks
+    numbers = [number for week in plan for number in week.split()]
+    assert len(set(numbers)) == len(numbers)
+    at = {number: place for place, number in enumerate(numbers)}
+    for before, after in show.needs():
+        assert after not in at or at.get(before, 99) < at[after], (before, after)
+    for homework in filter(lambda number: number.startswith("hw"), numbers):
+        assert at[homework.removeprefix("hw")] < at[homework]
+
+
+def test_twelve_weeks_hold_the_whole_course():
+    pages = [path.stem for folder in ("notebooks", "solutions") for path in (ROOT / folder).glob("*.ipynb")]
+    numbers = {number for week in house.PLANS[12] for number in week.split()}
+    assert numbers == {name.split("_")[0] for name in pages}
+
+
+def test_the_instructors_table_adds_up():
+    rows = [row.split(" | ") for row in house.homework_table().splitlines()[2:]]
+    assert len(rows) == 11
+    assert all(float(by_us) + float(by_hand) == 20 and int(n) >= 5 for _, n, by_us, by_hand, _ in rows)

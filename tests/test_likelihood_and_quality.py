@@ -169,6 +169,17 @@ def test_faults():
     assert fault([1, 2, 3, 4] * 5) == "repeats" and fault(list(range(40))) is None
 
 
+def test_the_paired_interval_holds_what_it_says():
+    draw = torch.Generator().manual_seed(3)
+    held = 0
+    for _ in range(400):
+        mean, half = interval(torch.randn(50, generator=draw) + 0.3)
+        held += abs(mean - 0.3) <= half
+    assert 0.92 < held / 400 < 0.98
+    mean, half = interval(torch.tensor([0.0, 1.0]))
+    assert mean == 0.5 and abs(half - 1.96 * 0.5) < 1e-6
+
+
 def test_interval():
     mean, half = interval([1.0, 2.0, 3.0, 4.0])
     assert mean == 2.5 and half == pytest.approx(1.96 * math.sqrt(5 / 3) / 2)

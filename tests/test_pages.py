@@ -115,6 +115,18 @@ def test_a_stored_output_that_the_machine_decides_stays_only_while_its_code_does
     assert run(page, fresh=True) and outputs(page, 1) != renewed
 
 
+def test_a_page_that_is_reworded_keeps_what_the_machine_decided(course):
+    page = save(course / "notebooks/01_first.ipynb", "a = 1", code("import time\ntime.time_ns()", FREE))
+    run(page)
+    first = outputs(page, 1)
+    assert pages.reword(page, lambda source: source.replace("a = 1", "a = 0 + 1"))
+    assert pages.read(page).cells[0].source == "a = 0 + 1"
+    assert not run(page) and outputs(page, 1) == first
+    edit(page, 0, "a = 2")
+    assert pages.reword(page, lambda source: source.replace("2", "3"))  # a seal that was broken stays so
+    assert run(page) and outputs(page, 1) != first
+
+
 def test_a_stored_output_that_was_emptied_cut_or_written_by_hand_is_renewed(course):
     page = save(course / "notebooks/01_first.ipynb", code("print('one')\nprint('two')", FREE))
     run(page)
@@ -640,7 +652,10 @@ def test_no_student_reads_an_answer(source):
     assert secret and not [line for line in secret if json.dumps(line, ensure_ascii=False)[1:-1] in told]
 
 
-def test_nbval_in_strict_mode_accepts_what_run_stores(course):
+HOLD = "room = bytearray({} * 10**6)\nfor at in range(0, len(room), 4096):\n    room[at] = 1"
+
+
+def test_nbval_in_strict_mode_accepts_what_run_stores_and_refuses_what_holds_too_much(course):
     page = save(
         course / "notebooks/01_first.ipynb",
         "print(object())\nprint('one', flush=True)\nobject()",
@@ -655,9 +670,66 @@ def test_nbval_in_strict_mode_accepts_what_run_stores(course):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(page)]
     assert "6 passed" in subprocess.run(command, capture_output=True, text=True, cwd=course).stdout
     page.write_text(page.read_text(encoding="utf-8").replace('"same\\n"', '"other\\n"'), encoding="utf-8")
-    assert "1 failed, 5 passed" in subprocess.run(command, capture_output=True, text=True, cwd=course).stdout
+    large = save(course / "notebooks/02_large.ipynb", HOLD.format(300))
+    run(large)
+    (course / "small.py").write_text("from utils import peak\npeak.LIMIT = 250 * 10**6\n")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(course)])}
+    command += [str(large), *"-p utils.peak -p small -n 2 --dist loadfile".split()]
+    said = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=course, env=env).stdout
+    assert "1 failed, 6 passed, 1 error" in said and "02_large.ipynb holds 0.4 GB at its peak" in said
+    assert "2 pages, " in said and re.search(
+        r"[34]\d\d MB +\S*02_large.ipynb\n +1\d\d MB +\S*01_first.ipynb", said
+    )
 
 
 def test_the_machinery_needs_no_torch():
     lines = "import sys; sys.modules['torch'] = None; from utils import pages; assert pages.made"
     assert subprocess.run([sys.executable, "-c", lines], cwd=HERE).returncode == 0
+
+
+# ---- what pages take
+
+
+def test_what_a_page_takes_is_noted_and_made_a_table(course, monkeypatch, capsys):
+    (course / "data").mkdir()
+    monkeypatch.setattr(pages, "machine", lambda: "a machine")
+    known = {
+        "notebooks/01_first.ipynb": {"seconds": 1, "peak": 1},
+        "notebooks/gone.ipynb": {"seconds": 9, "peak": 9},
+    }
+    (course / "data/pages.json").write_text(json.dumps({"machine": "a machine", "pages": known}))
+    save(course / "notebooks/01_first.ipynb", "1")
+    started = "import subprocess, sys\n_ = subprocess.run([sys.executable, '-c', '''{}\nimport time; time.sleep(1)'''])"
+    save(course / "notebooks/02_second.ipynb", HOLD.format(300), "del room", started.format(HOLD.format(500)))
+    assert pages.main(["run", "--measure", "02"]) == 0
+    rows = json.loads((course / "data/pages.json").read_text())["pages"]
+    assert list(rows) == ["notebooks/01_first.ipynb", "notebooks/02_second.ipynb"]
+    second = rows["notebooks/02_second.ipynb"]
+    assert 500e6 < second["peak"] < 900e6 and 0.2 < second["seconds"] < 20
+    table = pages.measured_table()
+    assert f"| notebooks/02_second.ipynb | {second['seconds']:.1f} | {second['peak'] / 1e6:.0f} |" in table
+    assert f"the largest holds {second['peak'] / 1e6:.0f} MB" in table and "a machine" in table
+    monkeypatch.setattr(pages, "machine", lambda: "another machine")
+    pages.note({"notebooks/01_first.ipynb": {"seconds": 2, "peak": 2}})
+    assert list(json.loads((course / "data/pages.json").read_text())["pages"]) == ["notebooks/01_first.ipynb"]
+
+
+def test_a_page_that_holds_too_much_is_refused(course, monkeypatch, capsys):
+    monkeypatch.setattr(pages.peak, "LIMIT", 200e6)
+    page = save(course / "notebooks/01_first.ipynb", HOLD.format(300))
+    before = page.read_text()
+    assert pages.main(["run", "01"]) == 1
+    said = capsys.readouterr().out
+    assert (
+        "holds 0.4 GB at its peak: a page must run in 0 GB, as on Binder" in said
+        and page.read_text() == before
+    )
+
+
+def test_every_page_that_was_measured_is_there_and_runs_in_the_memory_of_binder():
+    place = HERE / "data" / "pages.json"
+    if not place.exists():
+        pytest.skip("no page was measured yet: python -m utils.pages run --measure")
+    rows = json.loads(place.read_text(encoding="utf-8"))["pages"]
+    assert rows and set(rows) <= {path.relative_to(HERE).as_posix() for path in PAGES}
+    assert all(5e7 < row["peak"] <= pages.peak.LIMIT and row["seconds"] > 0 for row in rows.values())

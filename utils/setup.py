@@ -1,6 +1,7 @@
 """Set up what the course needs, once, then run a verb of the Makefile in it. Plain Python, standard library only.
 
-python3 utils/setup.py lab | test | test-browser | settings | run | made | format | bench | grade | in COMMAND …
+python3 utils/setup.py lab | test | test-browser | settings | run | made | format | bench | grade | book | in COMMAND …
+python3 utils/setup.py ranges [lowest | newest] [EXTRA …]    print what pip is to install, where no verb does it
 
 COURSE_STATE    a folder for everything that is installed or written (default: `.venv` here, or a cache folder)
 COURSE_PYTHON   at the first set-up, the Python to use (default: the first on PATH that fits)
@@ -29,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "language-models-built-and-measured"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
-NEEDED_GB = 3  # the environment takes 1.9, unpacking the rest
+NEEDED_GB = 3  # the environment takes 2.0, unpacking the rest
 PAGES = "notebooks", "solutions"
 BROWSER = "tests/browser"  # takes minutes, and a Chromium: a verb of its own
 FIRST_PAGE = "notebooks/00_start_here.ipynb"
@@ -67,6 +68,22 @@ def requirements(*extras):
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return sum((project["optional-dependencies"][extra] for extra in extras), list(project["dependencies"]))
+
+
+def lowest(requirement):
+    """The requirement line that asks for the lowest series of its range: "torch>=2.11,<2.14" → "torch==2.11.*"."""
+    name, low = re.match(r"([\w.-]+)>=([\d.]+)", requirement).groups()
+    return f"{name}=={low}.*"
+
+
+def ranges(words):
+    """The lines of `ranges`: those of the core and of the extras named, as they are or at the lowest end."""
+    at, extras = (words[0], words[1:]) if words[:1] in (["lowest"], ["newest"]) else ("newest", words)
+    try:
+        lines = requirements(*extras)
+    except KeyError as error:
+        raise Stop(f"There is no extra {error} in pyproject.toml.") from None
+    return [lowest(line) for line in lines] if at == "lowest" else lines
 
 
 def pins():
@@ -357,10 +374,10 @@ def set_up(venv):
             unfinished.touch()
             empty(venv)
             check_space(venv)
-            say(f"Setting up {venv} with {python} (once; 1.9 GB, some minutes)")
+            say(f"Setting up {venv} with {python} (once; 2.0 GB, some minutes)")
             make_venv(python, venv)
         options = ["--progress-bar", "off", "-c", "constraints.txt", *torch_options(python_of(venv))]
-        code, log = pip(python_of(venv), ["install", *options, *requirements("dev")], progress())
+        code, log = pip(python_of(venv), ["install", *options, *requirements("dev", "grading")], progress())
         if code:
             raise Stop(diagnose(log, venv))
         quiet_lab(venv)
@@ -381,13 +398,22 @@ def add(python, extra, module):
 
 
 def quiet_lab(venv):
-    """Tell JupyterLab not to ask for news: it would look for the network at every start."""
-    settings = venv / "share" / "jupyter" / "lab" / "settings"
-    settings.mkdir(parents=True, exist_ok=True)
-    news = (
-        '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
-    )
-    (settings / "overrides.json").write_text(news, encoding="utf-8")
+    """Tell JupyterLab not to look for news, for which it would need the network, and to leave out nbgrader's panels.
+
+    Pages are graded by commands; the panels would only stand in a student's way.
+    """
+    parts = "formgrader", "validate_assignment", "assignment_list", "course_list"
+    off = {f"nbgrader.server_extensions.{part}": False for part in parts}
+    files = {
+        "share/jupyter/lab/settings/overrides.json": {
+            "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+        },
+        "etc/jupyter/labconfig/page_config.json": {"disabledExtensions": {"@jupyter/nbgrader": True}},
+        "etc/jupyter/jupyter_server_config.d/of-the-course.json": {"ServerApp": {"jpserver_extensions": off}},
+    }
+    for name, content in files.items():
+        (venv / name).parent.mkdir(parents=True, exist_ok=True)
+        (venv / name).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def ready():
@@ -467,7 +493,7 @@ def chromium():
 def pytest_words(*what):
     """pytest over tests and pages: pages strictly, each page in one process, two processes."""
     pages = "--nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with tests/sanitize.cfg"
-    side_by_side = "-n 2 --dist loadfile"
+    side_by_side = "-n 2 --dist loadfile -p utils.peak"
     cache = ["-o", f"cache_dir={state_folder() / 'pytest'}"]
     return ["-m", "pytest", *pages.split(), *side_by_side.split(), *cache, *what]
 
@@ -491,6 +517,8 @@ def steps(verb, words):
         return [["-m", "utils.pages", "made"], ["-m", "utils.house", "picture"]]
     if verb == "bench":
         return [["-m", "utils.bench", *words]]
+    if verb == "book":
+        return [["-m", "utils.book", *words]]
     if verb == "grade":
         homework, folder, out = map(asked_for, ("HW", "SUBMISSIONS", "OUT"))
         return [["-m", "utils.grading", "grade", homework, folder, "--out", out, *words]]
@@ -564,6 +592,9 @@ def main(words):
         if verb == "help":
             print(__doc__)
             return 0
+        if verb == "ranges":
+            print("\n".join(ranges(words)))
+            return 0
         low, high = python_range()
         if not low <= sys.version_info[:2] < high and not is_ready(venv_folder()):
             python = find_python()
@@ -577,6 +608,8 @@ def main(words):
             return lab(python, words)
         if verb == "settings":
             return settings(python, words)
+        if verb == "book":
+            add(python, "book", "sphinx_book_theme, myst_nb")
         if verb == "in":
             return subprocess.run(words, cwd=str(ROOT), env=variables(python, "run"), check=False).returncode
         return run_steps(steps(verb, words), python, variables(python, verb))

@@ -135,14 +135,34 @@ def keep_memory():
         set_option(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 
+class CheckpointError(RuntimeError):
+    """Says in one sentence why a run cannot go on from the checkpoint in its folder, and what to do."""
+
+
 def newest(folder):
     """The newest checkpoint in `folder` that loads, or None. Checkpoints are read only where this run wrote them."""
     for path in sorted(Path(folder).glob("step-*.pt"), reverse=True):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            return {part: state[part] for part in ("step", "log", "model", "optimizers")}
         except Exception as error:
             print(f"{path.name} cannot be read ({type(error).__name__}): the one before it is used.")
     return None
+
+
+def misfit(state, model):
+    """Why a checkpoint is not one of this model, in a few words; "" if it is one."""
+    wanted, found = model.state_dict(), state["model"]
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found or name not in wanted:
+            return f"{'lacks' if name not in found else 'also holds'} {name}"
+        if found[name].shape != wanted[name].shape:
+            return (
+                f"holds {name} as {tuple(found[name].shape)}, and the model has {tuple(wanted[name].shape)}"
+            )
+        if found[name].is_floating_point() and not found[name].isfinite().all():
+            return f"holds values in {name} that are not numbers"
+    return ""
 
 
 def save(folder, step, model, optimizers, log, keep=2):
@@ -155,9 +175,17 @@ def save(folder, step, model, optimizers, log, keep=2):
 
 
 def resume(folder, model, optimizers):
-    """Fill model and optimizers from the newest checkpoint in `folder`; return its step and log, or 0 and []."""
+    """Fill model and optimizers from the newest checkpoint in `folder`; return its step and log, or 0 and [].
+
+    Raises CheckpointError before anything is filled where the checkpoint is none of this model.
+    """
     if folder is None or (state := newest(folder)) is None:
         return 0, []
+    if reason := misfit(state, model):
+        raise CheckpointError(
+            f"The checkpoint of step {state['step']} in {folder} {reason}: give another folder, or delete this one "
+            "to start again."
+        )
     model.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
@@ -215,6 +243,8 @@ def fit(
     place, first = next(model.parameters()).device, rank() == 0
     optimizers, mixed = make_optimizers(model, rate, outer=outer), MixedPrecision(model)
     start, log = resume(folder, model, optimizers)
+    if start and first:
+        print(f"Going on after step {start} of {steps}, where the run in {folder} stopped.", flush=True)
     saved_at = time.monotonic()
     for step in range(start, steps):
         began, last = time.monotonic(), step + 1 == steps

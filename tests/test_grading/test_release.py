@@ -178,3 +178,39 @@ def test_the_machine_is_set_up_by_the_courses_own_set_up(tmp_path):
     assert any("bubblewrap libseccomp2" in line for line in log)
     told = subprocess.run([sys.executable, "utils/setup.py", "help"], cwd=machine / "source", check=False)
     assert told.returncode == 0
+
+
+def test_run_autograder_grades_one_submission_and_leaves_results(tmp_path):
+    homework, machine = load("hw07"), unpacked("hw07", tmp_path)
+    env = {
+        "PATH": os.environ["PATH"],
+        "AUTOGRADER": str(machine),
+        "COURSE_PYTHON": sys.executable,
+        "COURSE_STATE": str(tmp_path / "state"),
+    }
+
+    def graded():
+        results = machine / "results" / "results.json"
+        results.unlink(missing_ok=True)
+        done = subprocess.run(
+            [str(machine / "run_autograder")], env=env, cwd=machine, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(results.read_text())
+
+    answers = pages.cut(pages.read(homework.path), homework.path)
+    for cell in answers.cells:
+        name = pages.graded(cell).get("grade_id")
+        if name in homework.solutions and name != "typical":
+            cell.source = homework.solutions[name]
+        if name == "which-number":
+            cell.source = "Self-BLEU falls with the temperature."
+    (machine / "submission" / "my page (2).ipynb").write_text(pages.as_text(answers))
+    found = graded()
+    typical = next(test for test in found["tests"] if "○ typical: not written yet" in test["output"])
+    assert found["score"] == 15 and typical["score"] == 0 and typical["status"] == "failed"
+    assert [test["status"] for test in found["tests"][:-1]].count("passed") == 6
+    assert "5 words arrived" in found["tests"][-1]["output"]
+    (machine / "submission" / "my page (2).ipynb").unlink()
+    nothing = graded()
+    assert nothing["score"] == 0 and "notebook" in nothing["output"]

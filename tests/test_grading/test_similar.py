@@ -20,6 +20,8 @@ from utils.grading import similar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from wrong_answers import wrong_answers  # noqa: E402
 
+from . import classroom  # noqa: E402
+
 LIMITS = 0.6, similar.THRESHOLD, 0.9
 SOURCES = sorted((pages.ROOT / "solutions").glob("hw*.ipynb"))
 PROGRAM = '''def nucleus(probs, p):
@@ -258,6 +260,28 @@ def test_what_much_of_the_class_has_is_no_sign():
     code = {name: copied(sources[0]) for name, sources in programs(SOURCES[0]).items()}
     assert len(similar.pairs([record(f"s{at}", code) for at in range(2)], homework)) == 1
     assert similar.pairs([record(f"s{at}", code) for at in range(30)], homework) == []
+
+
+def test_the_same_file_and_the_same_words_are_seen():
+    homework, words = classroom.homework(), "One two three four five six seven eight."
+    made = lambda student, sha, text, verdict="right": classroom.record(
+        student, [verdict] * 3, (text, "yes"), sha256=sha
+    )
+    records = [
+        *(made("c", "1", words), made("a", "1", "Other words."), made("b", "2", f" {words.upper()}\n")),
+        *(made("d", "3", "too short"), made("e", "4", "too short")),
+        *(
+            made("f", "5", "", "empty"),
+            made("g", "5", "", "empty"),
+            classroom.unreadable("h"),
+            classroom.unreadable("i"),
+        ),
+    ]
+    assert similar.twins(records, homework) == [
+        ("the same file", ["a", "c"]),
+        ("the same answer: 4. Why?", ["b", "c"]),
+    ]
+    assert similar.twins(records[3:], homework) == []
 
 
 def test_three_hundred_students_take_seconds():

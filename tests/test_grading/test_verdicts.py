@@ -56,7 +56,8 @@ def verdicts(name, page, executor, which=None, wall=None):
     judged = grade.Verdicts(hw, page, executor, wall, runner.LIMITS)
     if which is None:
         return judged.all()[0]
-    return judged.asked([(exercise, ()) for exercise in hw.exercises if exercise.name in which])[0]
+    asked = [(exercise, (), len(page.cells)) for exercise in hw.exercises if exercise.name in which]
+    return {name: part for name, (part, _) in judged.asked(asked)[0].items()}
 
 
 def points(found):
@@ -119,6 +120,20 @@ def test_a_mistake_is_named_in_the_words_of_the_case(executor):
     assert wrong.says in part["mistake"] and part["mistake"] in part["lines"][-1]
 
 
+def test_an_exercise_is_asked_where_it_stands(executor):
+    """A helper's name that a later cell uses for something else costs nothing, nor does one that stands too low."""
+    solutions = homework.load("hw20").solutions
+    names = list(solutions)
+    helped = "def helper(x):\n    return {}\n\n" + "{}"
+    first = solutions[names[0]].replace("    ### BEGIN SOLUTION", "    helper(1)")
+    second = solutions[names[1]].replace("    ### BEGIN SOLUTION", "    below(1)")
+    cells = [Cell(helped.format("x", first), names[0], "cell 1"), Cell(second, names[1], "cell 2")]
+    cells += [Cell(solutions[name], name, name) for name in names[2:]]
+    cells += [Cell("def helper():\n    pass", "", "cell 8"), Cell("def below(x):\n    pass", "", "cell 9")]
+    found = verdicts("hw20", Page(tuple(cells), {}, ()), executor)
+    assert {part["verdict"] for part in found.values()} == {"right"}
+
+
 # ---- what is said of inputs that are not on the page ----
 
 SECRET = Cases("f(x)", [Case((n,), 1000 + n) for n in range(9)])
@@ -132,7 +147,9 @@ def told(answers, end="done", **more):
 
 
 def judged(answers, end="done", **more):
-    return grade.Verdicts(None, None, None, None, runner.LIMITS).judged(EXERCISE, told(answers, end, **more))
+    return grade.Verdicts(None, None, None, None, runner.LIMITS).judged(EXERCISE, told(answers, end, **more))[
+        0
+    ]
 
 
 RIGHT = [Answer(1000 + n) for n in range(9)]
@@ -175,6 +192,10 @@ def test_replies_of_another_form_are_wrong_answers():
     ]
     forms += [wire.pack([1000, 1, 2, 3, 4, 5]), wire.pack([1000, "", "", "right", [], ""])]
     forms += [wire.pack([1000, "", "", "done", [99], ""]), wire.pack([1000, "", "", "done", ["points"], ""])]
+    deep = []
+    for _ in range(100):
+        deep = [deep]
+    forms += [wire.pack([value, "", "", "done", [], ""]) for value in (deep, [0] * 1_100_000)]
     for form in forms:
         answer = grade.read(form)
         assert answer.value is None and answer.problem == "gives no answer that can be read"

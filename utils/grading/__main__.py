@@ -1,9 +1,17 @@
-"""python -m utils.grading grade hw07 FOLDER --out OUT"""
+"""Graded homework, from handing it out to the grades.
+
+python -m utils.grading grade hw07 FOLDER --out OUT     grade a folder of submissions
+python -m utils.grading appeal hw07 FILE                one notebook, with the cases at which it fails
+python -m utils.grading release hw07 --out DIR          the zip for students
+python -m utils.grading gradescope hw07 --out DIR       the zip that grades on Gradescope
+"""
 
 import argparse
 import sys
 
-from utils.grading import Stop, executors, grade, wall
+from utils import check, pages
+from utils.grading import Stop, appeal, executors, grade, release, wall
+from utils.grading.homework import load
 from utils.grading.runner import LIMITS
 
 
@@ -12,7 +20,7 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     try:
         return options.do(options)
-    except Stop as stop:
+    except (Stop, pages.Refusal) as stop:
         print(stop, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -38,7 +46,30 @@ def parser():
     one.add_argument("--wall", choices=wall.NAMES[:2], help="the wall to use (default: the first that holds)")
     one.add_argument("--unsafe", action="store_true", help="no wall: submissions may do what you may do")
     one.set_defaults(do=do_grade)
+    one = verbs.add_parser("appeal", help="show the cases at which one notebook fails, hidden ones too")
+    one.add_argument("homework", help="as in hw07")
+    one.add_argument("notebook", help="the file that was handed in")
+    one.set_defaults(do=do_appeal)
+    for name, make, help in (
+        ("release", release.release, "make the zip for students"),
+        ("gradescope", release.gradescope, "make the zip that grades on Gradescope"),
+    ):
+        one = verbs.add_parser(name, help=help)
+        one.add_argument("homework", help="as in hw07")
+        one.add_argument("--out", required=True, help="the folder for the zip")
+        one.set_defaults(do=do_make, make=make)
     return made
+
+
+def do_appeal(options):
+    with executors.opened("local", 1) as executor:
+        check.say(appeal.appeal(options.homework, options.notebook, executor))
+    return 0
+
+
+def do_make(options):
+    print(options.make(load(options.homework), options.out))
+    return 0
 
 
 def do_grade(options):

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from utils.grading import Stop, runner, wall
 
 ANSWER = 10  # seconds in which a scheduler must answer
+START = "in the course's folder, `python -m distributed.cli.dask_"
 LOOK = 20  # seconds after which a run that is still out there makes us look whether anybody works at it
 
 
@@ -33,19 +34,38 @@ class Dask:
         self.at_once = jobs or 2 * sum(client.nthreads().values())  # so that no worker waits for the next job
 
     def run(self, job):
-        """The bytes that runner.run makes of a job, on any of the workers."""
-        from distributed import CancelledError
+        """The bytes that runner.run makes of a job, on any of the workers; Stop where the cluster is lost."""
+        from distributed import KilledWorker
 
         done = threading.Event()
         try:
-            future = self.client.submit(runner.run, job, pure=False)
+            future = self.client.submit(tried, job, pure=False)
             future.add_done_callback(lambda _: done.set())
             while not done.wait(LOOK):
                 if not self.client.nthreads():
                     raise Stop(f"{self.address} has no workers left: {KEPT}")
-            return future.result()
-        except (OSError, ImportError, CancelledError) as error:
+            said = future.result()
+        except (Stop, KilledWorker):  # the second: several workers died of this one job
+            raise
+        except Exception as error:
             raise Stop(f"{self.address} was lost ({type(error).__name__}): {KEPT}") from None
+        if said[:1] == b"-":
+            raise Accident(said[1:].decode())
+        return said[1:]
+
+
+class Accident(Exception):
+    """Something of ours failed on a worker, at this one job."""
+
+
+def tried(job):
+    """On a worker: + and the bytes that runner.run makes of a job, or - and why it failed."""
+    try:
+        return b"+" + runner.run(job)
+    except Stop:
+        raise
+    except Exception as error:
+        return b"-" + f"{type(error).__name__}: {error}".encode()
 
 
 KEPT = "start some and give the same command again; what is graded is kept."
@@ -89,7 +109,7 @@ def connected(address):
         return Client(f"tcp://{place.netloc}", timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError) as error:
         raise Stop(
-            f"No Dask scheduler answers at {address} ({error}): `dask scheduler` starts one."
+            f"No Dask scheduler answers at {address} ({error}): {START}scheduler` starts one."
         ) from None
 
 
@@ -97,23 +117,22 @@ def try_workers(client, address, chosen):
     """Stop unless there are workers, and each of them has this very course and a wall that holds."""
     workers = client.run(about, chosen, on_error="return")
     if not workers:
-        raise Stop(f"The scheduler at {address} has no workers: `dask worker HOST:PORT` starts some.")
+        raise Stop(f"The scheduler at {address} has no workers: {START}worker HOST:PORT` starts some.")
+    try:
+        places = {"scheduler": client.run_on_scheduler(about, "none")}
+    except Exception as error:
+        places = {"scheduler": error}
+    places |= {f"worker at {worker}": told for worker, told in sorted(workers.items())}
     ours = about("none")
-    for worker, told in sorted(workers.items()):
-        if isinstance(told, ImportError):
-            raise Stop(
-                f"The worker at {worker} lacks the course ({told}): start it in a clone of the course."
-            )
+    for place, told in places.items():
+        if "No module named" in str(told):
+            raise Stop(f"The {place} lacks the course ({told}): start it in the folder of a clone.")
         if isinstance(told, Stop):
-            raise Stop(f"The worker at {worker} cannot be used. {told}")
+            raise Stop(f"The {place} cannot be used. {told}")
         if isinstance(told, BaseException):
-            raise Stop(
-                f"The worker at {worker} does not answer ({type(told).__name__}: {told}): start it anew."
-            )
+            raise Stop(f"The {place} does not answer ({type(told).__name__}: {told}): start it anew.")
         if told != ours:
-            raise Stop(
-                f"The worker at {worker} has another version of the course: bring all to the same one."
-            )
+            raise Stop(f"The {place} has another version of the course: bring all to the same one.")
 
 
 def about(chosen):

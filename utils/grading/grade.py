@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from utils.check import Answer, Cases, failed, judge, matches, one_line, weigh
+from utils.check import Answer, Cases, Odd, failed, judge, matches, one_line, plain, weigh
 from utils.grading import Stop, intake, record, repair, report, wire
 from utils.grading.homework import load
 from utils.grading.runner import LIMITS
@@ -124,30 +124,41 @@ class Verdicts:
     def all(self):
         """({exercise: points, verdict, lines, mistake}, the wall in words)
 
-        Who failed an exercise that a later one calls is asked the later one again, with the released solution
-        behind the earlier name: one mistake costs its points once.
+        An exercise is asked where it stands, with the page run down to its last cell, as its check is on the page.
+        Some are asked once more, with the whole page run: those that miss a name, which may stand further down; and
+        those that call an earlier exercise that is not right, with the released solution behind its name, so that
+        one mistake costs its points once.
         """
-        found, words = self.asked([(exercise, ()) for exercise in self.homework.exercises])
-        again = [(exercise, self.wrong(found, exercise.uses)) for exercise in self.homework.exercises]
-        again = [(one, uses) for one, uses in again if uses and found[one.name]["verdict"] != RIGHT]
-        if again:
-            better, _ = self.asked(again)
-            for exercise, uses in again:
-                if better[exercise.name]["verdict"] == RIGHT:
-                    lent = f", with a right {' and '.join(uses)} in place of yours"
-                    lines = [better[exercise.name]["lines"][0] + lent]
-                    found[exercise.name] = better[exercise.name] | {"lines": lines}
-        return found, words
+        exercises = self.homework.exercises
+        found, words = self.asked([(exercise, (), self.down_to(exercise)) for exercise in exercises])
+        wrong = {name for name, (part, _) in found.items() if part["verdict"] != RIGHT}
+        again = [
+            (exercise, tuple(wrong & {*exercise.uses}), len(self.page.cells))
+            for exercise in exercises
+            if exercise.name in wrong and (wrong & {*exercise.uses} or misses_a_name(found[exercise.name][1]))
+        ]
+        parts = {name: part for name, (part, _) in found.items()}
+        for name, (part, _) in (self.asked(again)[0] if again else {}).items():
+            uses = next(uses for exercise, uses, _ in again if exercise.name == name)
+            if part["verdict"] == RIGHT and uses:
+                part["lines"] = [f"{part['lines'][0]}, with a right {' and '.join(uses)} in place of yours"]
+            parts[name] = part if part["verdict"] == RIGHT else parts[name]
+        return parts, words
 
-    def wrong(self, found, names):
-        return tuple(name for name in names if found[name]["verdict"] != RIGHT)
+    def down_to(self, exercise):
+        """How many of the page's cells stand down to the last one of an exercise; all where it has none."""
+        own = [at for at, cell in enumerate(self.page.cells) if cell.exercise == exercise.name]
+        return own[-1] + 1 if own else len(self.page.cells)
 
     def asked(self, questions):
-        """Run these exercises, each with stand-ins for some earlier ones, and judge."""
+        """Run these exercises, each with stand-ins for some earlier ones and down to some cell, and judge.
+
+        Returns {exercise: (points, verdict, lines and mistake; the answers)} and the wall in words.
+        """
         told = wire.unpack(self.executor.run(self.job(questions)))
         found = {
             exercise.name: self.judged(exercise, answer)
-            for (exercise, _), answer in zip(questions, told["answers"])
+            for (exercise, _, _), answer in zip(questions, told["answers"])
         }
         return found, told["wall"]
 
@@ -164,11 +175,12 @@ class Verdicts:
                         "seconds": min(exercise.hidden.seconds, self.limits["seconds"]),
                         "calls": [case.args for case in exercise.hidden.cases],
                         "stand_ins": list(stand_ins),
+                        "n_cells": n_cells,
                     }
-                    for exercise, stand_ins in questions
+                    for exercise, stand_ins, n_cells in questions
                 ],
                 "solutions": list(self.homework.solutions.values())
-                if any(uses for _, uses in questions)
+                if any(stand_ins for _, stand_ins, _ in questions)
                 else [],
             }
         )
@@ -193,7 +205,12 @@ class Verdicts:
                 f"  → it {answers[-1].problem}",
             ]
         points = exercise.points if right else 0
-        return {"points": points, "of": exercise.points, "verdict": state, "lines": lines, "mistake": mistake}
+        part = {"points": points, "of": exercise.points, "verdict": state, "lines": lines, "mistake": mistake}
+        return part, answers
+
+
+def misses_a_name(answers):
+    return any(answer.error == "NameError" for answer in answers)
 
 
 def read(reply):
@@ -207,8 +224,8 @@ def read(reply):
         ):
             raise wire.Damaged
         problem = "" if not problem and state == "done" else one_line(problem, 250) or "gives no answer"
-        return Answer(value, problem, one_line(error, 60), state, tuple(changed), printed[:2000])
-    except (wire.Damaged, ValueError, TypeError):
+        return Answer(plain(value), problem, one_line(error, 60), state, tuple(changed), printed[:2000])
+    except (wire.Damaged, Odd, ValueError, TypeError, RecursionError):
         return Answer(problem="gives no answer that can be read")
 
 

@@ -67,16 +67,23 @@ def best(records):
     return chosen
 
 
-def main(words):
-    """Grade what lies in the submission's folder; the exit status, which Gradescope shows where no results came."""
+def graded(name, folder):
+    """The records of what lies in a folder, none where nothing does."""
     from utils.grading import executors
     from utils.grading.grade import grade
 
+    if not any(path.is_file() for path in folder.rglob("*")):
+        return []
+    with tempfile.TemporaryDirectory() as out, executors.opened("local", 1) as executor:
+        return grade(name, folder, out, executor, quiet=True)
+
+
+def main(words):
+    """Grade what lies in the submission's folder; the exit status, which Gradescope shows where no results came."""
     (name,) = words
     folder = Path(os.environ.get("AUTOGRADER", "/autograder"))
     try:
-        with tempfile.TemporaryDirectory() as out, executors.opened("local", 1) as executor:
-            records = grade(name, folder / "submission", out, executor, quiet=True)
+        records = graded(name, folder / "submission")
     except Stop as stop:  # of the machine, not of the submission: no score, so that nobody gets a zero for it
         print(stop, file=sys.stderr)
         return 2

@@ -99,7 +99,12 @@ def is_ground(cell):
 
 
 def exercises(nb):
-    """Run the source without its payoffs and note what each check was given: first the page's cases, then all."""
+    """Run the source without its payoffs and note what each check was given: first the page's cases, then all.
+
+    A page may switch gradients off; they are as before when it has run.
+    """
+    import torch
+
     given, titles, points = {}, headings(nb), {}
 
     def note(function, cases):
@@ -107,7 +112,7 @@ def exercises(nb):
         return len(given[cases.name]) > 1  # the first call guards the payoff, the second is asserted
 
     names = {"__name__": "page"}
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), torch.set_grad_enabled(True):
         for cell in nb.cells:
             mark = pages.graded(cell)
             if cell.cell_type == "code" and mark and cell.id != "model":

@@ -46,6 +46,7 @@ AGAIN = re.compile(r"-(\d{1,4})(?=\.\w+$)")  # Canvas calls the second upload of
 MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_.*", re.DOTALL)
 GRADESCOPE = re.compile(r"submission_\d+")
 COPY = re.compile(r"(?: \(\d{1,3}\)|-Copy\d{1,3})$")  # added by browsers and by Jupyter
+EMPTY = "holds nothing: no file was handed in."
 JUNK = {"__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini"}
 BROKEN = (
     zipfile.BadZipFile,
@@ -125,6 +126,9 @@ def collect(folder, homework):
             for who in students(item, roster):
                 theirs[who.key].append(item)
                 people.setdefault(who.key, who)
+        theirs = {
+            key: [item for item in found if not borrowed(item)] or found for key, found in theirs.items()
+        }
         labels, room, made = labelled(people.values()), [MAX_KEPT], []
         for key in sorted(theirs, key=lambda key: (labels[key].casefold(), labels[key])):
             made.append(submission(labels[key], theirs[key], shelf, homework, room))
@@ -170,7 +174,7 @@ def walk(folder, path, count=None):
         )
         return
     if not entries and path:
-        yield Item(path, shown(path), (folder,), refused="holds nothing.", is_folder=True), None
+        yield Item(path, shown(path), (folder,), refused=EMPTY, is_folder=True), None
     for entry in entries:
         count[0] += 1
         if count[0] > MAX_FILES:
@@ -231,7 +235,7 @@ def entries(item, shelf):
     for number, (info, (path, leads_out)) in enumerate(zip(infos, names)):
         if not path or any(map(is_junk, path)) or info.is_dir() and path in parents:
             continue
-        words = "holds nothing." if info.is_dir() else refusal_of_entry(info, path, leads_out)
+        words = EMPTY if info.is_dir() else refusal_of_entry(info, path, leads_out)
         where, whole = (*item.where, number), (*item.path, *path)
         yield Item(whole, f"{item.shown}/{shown(path)}", where, moment(info), words, info.is_dir())
 
@@ -397,11 +401,19 @@ def by_layout(path):
     return None
 
 
+def borrowed(item):
+    """Whether the student's name stands only inside a zip, which somebody else may have packed."""
+    zips = [at for at, part in enumerate(item.path) if part.lower().endswith(".zip")]
+    return bool(zips and by_layout(item.path) and not by_layout(item.path[: zips[0] + 1]))
+
+
 def roster_of(items, shelf):
     """{key of a Gradescope submission: its students}, from the export's own list; empty where there is none."""
     roster = {}
     for item in items:
-        if item.name == "submission_metadata.yml":
+        if item.name == "submission_metadata.yml" and not by_layout(
+            item.path
+        ):  # not one that a student packed
             with contextlib.suppress(Refused):
                 text = shelf.read(item.where, MAX_ZIP).decode("utf-8", "replace")
                 roster |= dict(submitters(text.replace("\r\n", "\n")))
@@ -482,7 +494,7 @@ def shown(path):
 
 def submission(student, items, shelf, homework, room):
     """What counts of all that a student handed in."""
-    notes, tried, refused = [], [], [item for item in items if item.refused and not item.is_folder]
+    notes, tried, refused = [], [], [item for item in items if item.refused not in ("", EMPTY)]
     found = sorted(
         (item for item in items if item.is_notebook and not item.refused), key=lambda item: -item.modified
     )
@@ -536,6 +548,6 @@ def why_nothing(items, refused):
         return refused[0].shown, f"{refused[0].shown} {refused[0].refused}"
     files = sorted({item.shown for item in items if not item.is_folder})
     if not files:
-        return items[0].shown, f"{items[0].shown} holds nothing: no file was handed in."
+        return items[0].shown, f"{items[0].shown} {EMPTY}"
     names = ", ".join(files[:3]) + (" …" if files[3:] else "")
     return files[0], f"There is no notebook, only {names}: hand in the page itself, the .ipynb file."

@@ -5,7 +5,6 @@ text, and by the function that they define; what a page's own cells do is the re
 """
 
 import ast
-import copy
 import json
 import re
 from dataclasses import dataclass, replace
@@ -20,14 +19,16 @@ from utils.grading.tidy import parse, squeezed, tidy
 MAX_BYTES = 20_000_000
 MAX_PARTS = 2_000_000  # brackets in the file: a list costs sixty times the memory of its two characters
 MAX_CELLS = 2_000
-MAX_SOURCE = 100_000  # characters of code in one cell
+MAX_SOURCE = 50_000  # characters of code in one cell
+MAX_CODE = 400_000  # and in all cells together
 MAX_TEXT = 20_000  # characters of one written answer
 MAX_NOTES = 40
 DEFINITION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(", re.MULTILINE)
 HEADING = re.compile(r"^## (.+?)(?: · .*)?$", re.MULTILINE)
 FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 IMPORTS = ast.Import, ast.ImportFrom
-BLOCKS = ast.If, ast.Try, ast.With, ast.For, ast.While
+LOOPS = ast.For, ast.While
+BLOCKS = ast.If, ast.Try, ast.With, *LOOPS
 
 
 class Unreadable(Exception):
@@ -59,19 +60,29 @@ class Page:
 def repair(data, homework):
     """The Page that these bytes hold; Unreadable if they are no notebook."""
     notes = []
+    try:
+        cells, texts = repaired(data, homework, notes)
+    except RecursionError:
+        raise Unreadable(f"The code of this page is nested too deeply to be read. {SAVE}") from None
+    if len(notes) > MAX_NOTES:
+        notes[MAX_NOTES:] = [f"… and {len(notes) - MAX_NOTES} more repairs."]
+    return Page(cells, texts, tuple(notes))
+
+
+def repaired(data, homework, notes):
+    """(the cells to run, the written answers); `notes` grows by what was mended."""
     release = Release(homework)
     found = attach(cells_of(notebook(data, notes), notes), release)
     pieces = code(found, release, notes)
     texts = written(found, {piece.number for piece in pieces}, release, notes)
-    cells = [
+    cells = tuple(
         Cell(piece.source, piece.exercise, f"cell {piece.number}")
         for piece in arranged(pieces, release, notes)
-    ]
-    if not cells and not any(texts.values()) and not any(one.at is not None for one in found):
-        notes.append(f"Nothing in this notebook belongs to {homework.name}: is it the right file?")
-    if len(notes) > MAX_NOTES:
-        notes[MAX_NOTES:] = [f"… and {len(notes) - MAX_NOTES} more repairs."]
-    return Page(tuple(cells), texts, tuple(notes))
+    )
+    nothing = not any(cell.exercise for cell in cells) and not any(texts.values())
+    if nothing and not any(release.is_answer(cell.at) for cell in found):
+        notes.append(f"No exercise of {homework.name} stands in this notebook: is it the right file?")
+    return cells, texts
 
 
 def worth(data, homework):
@@ -222,15 +233,19 @@ def cells_of(nb, notes):
         raise Unreadable(
             f"The page has {len(raw):,} cells; at most {MAX_CELLS:,} are read. Hand in the released page."
         )
-    found = []
+    found, room = [], MAX_CODE
     for count, cell in enumerate(raw, 1):
         metadata = cell.get("metadata") if isinstance(cell.get("metadata"), dict) else {}
         mark = metadata.get("nbgrader") if isinstance(metadata.get("nbgrader"), dict) else {}
         kind = cell.get("cell_type") if cell.get("cell_type") in ("markdown", "raw") else "code"
         source = joined(cell.get("source", cell.get("input", "")))
-        if kind == "code" and len(source) > MAX_SOURCE:
-            notes.append(f"Cell {count} is longer than {MAX_SOURCE:,} characters and was left out.")
-            source = ""
+        if kind == "code":
+            fits = len(source) <= min(MAX_SOURCE, room)
+            room -= len(source) if fits else 0
+            if not fits:
+                most = f"{MAX_SOURCE:,} characters of code in a cell and {MAX_CODE:,} in all are read"
+                notes.append(f"Cell {count} was left out: at most {most}.")
+                source = ""
         cell_id = text(cell.get("id")) or text(metadata.get("id"))  # Colab keeps the id among the metadata
         found.append(Found(count, kind, source, cell_id, text(mark.get("grade_id"))))
     return found
@@ -387,14 +402,21 @@ def attach(cells, release):
 
 def bare(node):
     """A statement as a text to compare: without comments, layout and docstrings."""
+    documented = [
+        part
+        for part in ast.walk(node)
+        if isinstance(part, (*FUNCTIONS, ast.ClassDef)) and ast.get_docstring(part, clean=False) is not None
+    ]
+    bodies = [part.body for part in documented]
+    for part in documented:
+        part.body = part.body[1:]
     try:
-        node = copy.deepcopy(node)
-        for part in ast.walk(node):
-            if isinstance(part, (*FUNCTIONS, ast.ClassDef)) and ast.get_docstring(part) is not None:
-                part.body = part.body[1:]
         return ast.dump(node)
     except (RecursionError, ValueError):
-        return f"too deep to compare, line {getattr(node, 'lineno', 0)}"
+        return f"too deep to compare, line {node.lineno}"
+    finally:
+        for part, body in zip(documented, bodies):
+            part.body = body
 
 
 def calls(node, name):
@@ -403,11 +425,18 @@ def calls(node, name):
     return any(isinstance(function, ast.Name) and function.id == name for function in called)
 
 
-def inner(node):
-    """The statements inside a block (if, try, with, for, while); of handlers and else too."""
-    lists = (getattr(node, part, []) for part in ("body", "orelse", "finalbody"))
-    handlers = (handler.body for handler in getattr(node, "handlers", []))
-    return [statement for body in (*lists, *handlers) for statement in body]
+def inside(node):
+    """A plain statement alone, or all statements of a block (if, try, with, for, while), loops themselves too."""
+    found, plain = [node], []
+    while found:
+        node = found.pop()
+        if not isinstance(node, BLOCKS) or isinstance(node, LOOPS):
+            plain.append(node)
+        if isinstance(node, BLOCKS):
+            parts = (node, *getattr(node, "handlers", []))
+            lists = [getattr(part, name, []) for part in parts for name in ("body", "orelse", "finalbody")]
+            found += [statement for body in lists for statement in body]
+    return plain
 
 
 def bound(node):
@@ -435,20 +464,19 @@ def used(tree):
 
 def defined(node):
     """The names that a statement gives a value of its own: a function, or what is not made from the old value."""
-    if isinstance(node, FUNCTIONS):
-        return {node.name}
-    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-        return bound(node) - used(node.value)
-    if isinstance(node, BLOCKS):
-        return set().union(*map(defined, inner(node)))
-    return set()
+    names = set()
+    for part in inside(node):
+        if isinstance(part, FUNCTIONS):
+            names.add(part.name)
+        elif isinstance(part, ast.Assign | ast.AnnAssign) and part.value is not None:
+            names |= bound(part) - used(part.value)
+    return names
 
 
 def is_definition(node, also):
     """Whether a statement only defines: functions, classes, imports and the kinds in `also`."""
-    if isinstance(node, BLOCKS) and not isinstance(node, ast.For | ast.While):
-        return all(is_definition(part, (*also, ast.Pass)) for part in inner(node))
-    return isinstance(node, (*FUNCTIONS, ast.ClassDef, *IMPORTS, *also))
+    kinds = (*FUNCTIONS, ast.ClassDef, *IMPORTS, *also, *([ast.Pass] if isinstance(node, BLOCKS) else []))
+    return all(isinstance(part, kinds) for part in inside(node))
 
 
 # Code: pieces of cells, each with the exercise that it answers ---------------------------------------------------
@@ -467,7 +495,7 @@ class Piece:
 
 def code(found, release, notes):
     """All pieces of code that count, in the order of the page."""
-    pieces, found = [], rejoined(found, release, notes)
+    pieces, found, mends = [], rejoined(found, release, notes), {}
     for cell in found:
         role = "answer" if cell.at is None else release.role(cell.at)
         if cell.kind != "code" or role == "written" or release.untouched(cell):
@@ -476,8 +504,11 @@ def code(found, release, notes):
         if role in ("ground", "check", "page"):
             pieces += additions(cell, source, role, release, notes)
         else:
-            notes += [f"In cell {cell.number} {phrase}." for phrase in said]
+            for phrase in said:
+                mends.setdefault(phrase, []).append(str(cell.number))
             pieces += cut(cell, source, release, notes)
+    for phrase, cells in mends.items():
+        notes.append(f"In cell{'s' * (len(cells) > 1)} {', '.join(cells)} {phrase}.")
     answered = {piece.exercise for piece in pieces}
     for piece in from_text(found, release):
         if piece.exercise not in answered:
@@ -558,24 +589,27 @@ def additions(cell, source, role, release, notes):
         names = [name for name in DEFINITION.findall(source) if name in release.exercises][:1]
         notes.append(f"{belongs}.")
         return [Piece(cell.number, source, name, None) for name in names]
-    new = [node for node in tree.body if bare(node) not in release.statements]
     also = (ast.Assign, ast.AnnAssign) if role == "ground" else ()
     taken = release.ground_names | release.names[cell.at]
+    parts = split(source, tree) or [(source, node) for node in tree.body[:1]]
+    new = [part for part in parts if bare(part[1]) not in release.statements]
     kept = [
-        node for node in new if is_definition(node, also) and bound(node) - taken and not release.knows(node)
+        (part, node)
+        for part, node in new
+        if is_definition(node, also) and bound(node) - taken and not release.knows(node)
     ]
-    if not new:
-        return []
-    names = ", ".join(f"`{name}`" for node in kept for name in sorted(bound(node) - taken))
-    notes.append(f"{belongs}{', and what you added was kept: ' + squeezed(names, 120) if names else ''}.")
-    parts = [part for part in split(source, tree) or [] if part[1] in kept]
-    return list(pieces_of(cell.number, parts, release))
+    names = ", ".join(f"`{name}`" for _, node in kept[:20] for name in sorted(bound(node) - taken))
+    if new:
+        notes.append(f"{belongs}{', and what you added was kept: ' + squeezed(names, 120) if names else ''}.")
+    return list(pieces_of(cell.number, kept, release))
 
 
 def from_text(found, release):
     """Answers in cells that were turned into text."""
     for cell in found:
-        if cell.kind == "code" or not set(DEFINITION.findall(cell.source)) & set(release.exercises):
+        if cell.kind == "code" or len(cell.source) > MAX_SOURCE:
+            continue
+        if release.untouched(cell) or not set(DEFINITION.findall(cell.source)) & set(release.exercises):
             continue
         source = (
             re.sub(r"^```\w*[ \t]*$", "", cell.source, flags=re.MULTILINE)
@@ -665,7 +699,7 @@ def written(found, taken, release, notes):
     for name in release.written:
         if name in placed:
             notes.append(
-                f"Your answer to “{release.written[name]}” stands outside its cell; it was found there."
+                f"Your answer to “{release.written[name]}” was found by where it stands, not by the mark of its cell."
             )
     return {
         name: shortened("\n\n".join(parts), release.written[name], notes) for name, parts in texts.items()

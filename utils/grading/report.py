@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils import course
-from utils.grading import sheets, similar
-from utils.grading.homework import Stop
+from utils.grading import Stop, sheets, similar
 from utils.grading.sheets import outcome_of, text_of, visible
 
 WRITTEN = "student", "question", "of", "points", "answer", "note"
@@ -48,6 +47,11 @@ class Mark:
     points: float | None = None
     answer: str = ""
     note: str = ""
+
+    @property
+    def changed(self):
+        """Whether the points were given for an answer that was handed in before."""
+        return self.note.startswith(CHANGED)
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,11 @@ def settled(record, task, marks):
     """The mark of an answer as it is now: points stay when the answer changes, and the note says that it did."""
     text, mark = text_of(record, task), marks.get((record["student"], task.name), Mark())
     now = f"v-{short_hash(text)}"  # with its first letter, no spreadsheet takes it for a number
+    note = mark.note.removeprefix(UNANSWERED).strip()
     if mark.points is None:
-        return Mark(None, now, "" if text else UNANSWERED)
-    return Mark(mark.points, now, mark.note if mark.answer in ("", now) else CHANGED)
+        return Mark(None, now, note if text else f"{UNANSWERED} {note}".strip())
+    changed = mark.answer not in ("", now) and not mark.changed
+    return Mark(mark.points, now, f"{CHANGED} {note}".strip() if changed else note)
 
 
 def short_hash(text):
@@ -164,7 +170,7 @@ def harmless(text):
     fields at another sign than the comma. What begins with ' gets one more, so that no two texts become one.
     Source: the signs of OWASP's page on CSV injection, and those that Unicode folds into them.
     """
-    line = " ".join(visible(text).split())
+    line = " ".join(visible(text[:2000]).split())
     line = re.sub(rf"([,;|\"]\s*)(?=[{SIGNS}])", r"\1'", line)
     return f"'{line}" if re.match(rf"[{SIGNS}']", line) or text[:1] in ("\t", "\r", "\n") else line
 
@@ -172,7 +178,7 @@ def harmless(text):
 def labels(records):
     """{student: the name in the tables}; where two students would look the same, a hash tells them apart."""
     found, taken = {}, set()
-    for student in sorted(record["student"] for record in records):
+    for student in sorted({record["student"] for record in records}):
         label = harmless(student) or "(no name)"
         while loose(label) in taken:
             label += f" ({short_hash(student)})"
@@ -193,17 +199,19 @@ def read_marks(path, records, homework):
     """{(student, question): Mark} of all points in written.csv; Stop names the line and the fix.
 
     Takes what spreadsheets make of the table: commas, semicolons or tabs, UTF-8 or the code page of Windows, 0.5 or
-    0,5. A row without points says nothing, whoever it names.
+    0,5. A row without points may name whoever it likes.
     """
     if not path.exists():
         return {}
     students = {loose(label): student for student, label in labels(records).items()}
     of, found = {task.name: task.points for task in homework.written}, {}
     for line, row in rows(path):
-        if not row["points"].strip():
-            continue
         where = f"{path}, line {line}"
         student, question = students.get(loose(row["student"])), row["question"].strip()
+        note = row.get("note", "").strip()
+        if not row["points"].strip():
+            found.setdefault((student, question), Mark(note=note))
+            continue
         if student is None:
             raise Stop(
                 f"{where}: no submission is by {shown(row['student'])}: correct the name, or empty its points."
@@ -212,15 +220,18 @@ def read_marks(path, records, homework):
             names = " or ".join(of) or "none"
             raise Stop(f"{where}: there is no question {shown(question)}: it should be {names}.")
         points = number(row["points"], of[question], where)
-        if found.get((student, question), Mark(points)).points != points:
+        if found.get((student, question), Mark()).points not in (None, points):
             raise Stop(f"{where}: this answer has other points further up: leave one of the two rows.")
-        found[student, question] = Mark(points, row.get("answer", "").strip(), row.get("note", "").strip())
+        found[student, question] = Mark(points, row.get("answer", "").strip(), note)
     return found
 
 
 def rows(path):
     """(line, {column: field}) for each row that is not empty; Stop where it is not the table that we wrote."""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Stop(f"{path} cannot be read: {error.strerror}. Close the program that has it open.") from None
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
@@ -276,10 +287,10 @@ def write(records, homework, out, marks=None):
     out = Path(out)
     marks = read_marks(out / "written.csv", records, homework) if marks is None else marks
     found = results(records, homework, marks)
-    pairs = similar.pairs(records, homework)
+    alike = similar.pairs(records, homework), similar.twins(records, homework)
     texts = {f"feedback/{each.page}": sheets.feedback(each, homework) for each in found}
     texts["written.html"] = sheets.written(found, homework)
-    texts["summary.html"] = sheets.summary(found, homework, pairs)
+    texts["summary.html"] = sheets.summary(found, homework, *alike)
     texts["grades.json"] = as_json(found, homework)
     texts["grades.csv"] = table(grades_table(found, homework))
     texts["written.csv"] = table(written_table(found, homework))
@@ -340,7 +351,8 @@ def written_table(found, homework):
     for task in homework.written:
         for each in found:
             mark = each.marks[task.name]
-            yield [each.label, task.name, task.points, mark.points, mark.answer, harmless(mark.note)]
+            note = mark.note if mark.note.startswith("'") else harmless(mark.note)
+            yield [each.label, task.name, task.points, mark.points, mark.answer, note]
 
 
 def as_json(found, homework):
@@ -356,7 +368,7 @@ def as_json(found, homework):
                 task.name: {
                     "of": task.points,
                     "points": decided(each, task),
-                    "changed": each.marks[task.name].note == CHANGED,
+                    "changed": each.marks[task.name].changed,
                 }
                 for task in homework.written
             },

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from utils.grading import Stop, wall, wire
 KEPT = threading.local()  # the walls of this thread: one for students, one for references
 STANDING = set()  # all walls of this process
 GRACE = 10  # seconds after which a keeper that does not answer is given up
+MOST = 2 * wire.LONGEST  # bytes of all replies to one question
 LIMITS = {"seconds": 60.0, "memory": 2_000_000_000, "disk": 16_000_000}
 
 
@@ -23,13 +23,17 @@ def run(job):
     """Answer the questions of a job.
 
     job: the bytes of {"wall", "ground": [source …], "limits", "cells": [[label, source, exercise] …],
-    "questions": [{"name", "seconds", "calls": [arguments …], "stand_ins": [name …]} …], "solutions": [source …]}
+    "questions": [{"name", "seconds", "calls": [arguments …], "stand_ins": [name …], "n_cells"} …],
+    "solutions": [source …]}
     Returns the bytes of {"wall": its layers in words, "answers": one for each question:
-    {"troubles", "replies": [bytes …], "end", "signal", "seconds", "peak"}}. Source of the frames: worker.py.
+    {"troubles", "replies": [bytes …], "stuck", "end", "signal", "seconds", "peak"}}. Source of the frames: worker.py.
     """
     job = wire.unpack(job)
     job["wall"] = wall.choose(job["wall"])
-    answers = [Question(job, question).answered() for question in job["questions"]]
+    answers = []
+    for question in job["questions"]:
+        stuck = answers and answers[-1]["stuck"]  # more cells of the same page would not come further
+        answers.append(answers[-1] if stuck else Question(job, question).answered())
     return wire.pack({"wall": wall.layers(job["wall"]), "answers": answers})
 
 
@@ -41,20 +45,26 @@ class Question:
         self.replies, self.troubles = [], b""
 
     def answered(self):
-        """What came of it; a wall that breaks is built anew once, for the next question."""
-        parent = kept("students", self.job)
+        """What came of it; a wall that breaks is built anew, for the next question."""
+        parent, stuck = kept("students", self.job), False
+        if self.asked["stand_ins"]:
+            kept("references", self.job)  # built before any clock of the student's runs
         try:
             told = self.ask(parent)
+            stuck = not self.troubles
         except (wire.Ended, wire.TooLate, wire.TooLong, wire.Damaged):
             parent.close()
             told = {"end": "Ended", "signal": 0, "seconds": 0.0, "peak": 0}
-        return {"troubles": self.troubles, "replies": self.replies, **told}
+        finally:
+            end_references()
+        return {"troubles": self.troubles, "replies": self.replies, "stuck": stuck, **told}
 
     def ask(self, parent):
         """Send the page and its calls one by one; what the keeper tells at the end."""
         asked = {name: self.asked[name] for name in ("name", "seconds", "stand_ins")}
-        parent.send(wire.pack({"cells": self.job["cells"], "trusted": False, **asked}))
-        frame = parent.receive()
+        cells = self.job["cells"][: self.asked["n_cells"]]
+        parent.begin({"cells": cells, "trusted": False, **asked})
+        frame, total = parent.receive(), 0
         if frame[:1] != b"X":
             self.troubles = frame[1:]
             for args in self.asked["calls"]:
@@ -63,11 +73,12 @@ class Question:
                 if frame[:1] == b"X":
                     return wire.unpack(frame[1:])
                 self.replies.append(frame[1:])
-                if frame[:1] == b"L":
+                total += len(frame)
+                if frame[:1] == b"L" or total > MOST:
                     break
             parent.send(b"end")
             frame = parent.receive()
-        return wire.unpack(frame[1:])
+        return wire.unpack(frame[1:]) | ({"end": "TooLong"} if frame[:1] == b"X" and total > MOST else {})
 
     def reply(self, parent):
         """The page's next answer; on the way there it may ask for what a stand-in needs."""
@@ -110,7 +121,7 @@ class Parent:
             start_new_session=True,
             bufsize=0,
         )
-        self.pending = None
+        self.pending, self.tidy = None, True
         STANDING.add(self)
         with contextlib.suppress(wire.Ended):
             self.send(wire.pack({"ground": job["ground"], "wall": job["wall"], "box": box, **job["limits"]}))
@@ -126,6 +137,17 @@ class Parent:
     def send(self, frame):
         wire.send(self.process.stdin.fileno(), frame)
 
+    def begin(self, question):
+        """Open a page with this question."""
+        self.tidy = False
+        self.send(wire.pack(question))
+
+    def is_tidy(self):
+        """Whether it stands ready for a new page; what the last one left is taken away first."""
+        with contextlib.suppress(wire.Ended, wire.TooLate, wire.TooLong):
+            self.tidy = self.tidy or self.receive() == b"ready"
+        return self.tidy
+
     def receive(self):
         until = time.monotonic() + self.seconds + GRACE
         return wire.receive(self.process.stdout.fileno(), wire.LONGEST + 1000, until)
@@ -135,7 +157,7 @@ class Parent:
         if self.pending != name:
             cells = [["solution", source, ""] for source in job["solutions"]]
             asked = {"cells": cells, "name": name, "seconds": self.seconds, "stand_ins": [], "trusted": True}
-            self.send(wire.pack(asked))
+            self.begin(asked)
             self.receive()
             self.pending = name
         self.send(wire.pack(args))
@@ -154,8 +176,9 @@ class Parent:
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()
-        if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder:  # by commands that no depth of folders stops
+            for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+                subprocess.run([*command, "--", self.folder], stderr=subprocess.DEVNULL)
 
 
 def environment(box):
@@ -179,11 +202,28 @@ def kept(role, job):
     """This thread's wall of that role for that homework, built if there is none that stands."""
     walls = KEPT.__dict__.setdefault("walls", {})
     key = hashlib.sha256(wire.pack([job["ground"], job["wall"], job["limits"]])).hexdigest()
-    if role in walls and (walls[role][0] != key or walls[role][1].process.poll() is not None):
+    if role in walls and not (walls[role][0] == key and stands(walls[role][1])):
         forget(role)
     if role not in walls:
         walls[role] = key, Parent(job)
     return walls[role][1]
+
+
+def stands(parent):
+    """Whether a wall can be asked: a page is open behind it, or it is ready for one."""
+    return parent.process.poll() is None and (parent.pending is not None or parent.is_tidy())
+
+
+def end_references():
+    """Close the page of references that a question has opened: each question has its own time."""
+    parent = KEPT.__dict__.get("walls", {}).get("references", (None, None))[1]
+    if parent and parent.pending is not None:
+        try:
+            parent.send(b"end")
+            parent.receive()
+            parent.pending = None
+        except (wire.Ended, wire.TooLate, wire.TooLong):
+            forget("references")
 
 
 def forget(role):

@@ -14,8 +14,6 @@ from collections import Counter, defaultdict
 
 import mistune
 
-from utils.show import AMBER, BLUE, GREY, ORANGE, PALE, PURPLE
-
 LONGEST = 20_000  # letters of one text; a page with more of it could not be read anyway
 VOID = {"meta"}
 VERDICTS = {  # sign, words, and a sentence for where the check left none
@@ -27,7 +25,7 @@ VERDICTS = {  # sign, words, and a sentence for where the check left none
     "missing": ("○", "not found", "No function of this name could be run from the file."),
 }
 HIDDEN = (
-    "Each function was called with the inputs that the check on the homework’s page shows, and with more that it"
+    "Each function was called with the inputs that the check on the homework's page shows, and with more that it"
     " does not show: an answer has to hold in general. Of those hidden inputs the check says what went wrong but not"
     " with which numbers, because they are the same for everyone. The points of an exercise are given when"
     " all its cases are right."
@@ -92,8 +90,8 @@ def answer_block(text):
 def check_block(lines):
     """What a check says, line by line; the sentence that explains a failure stands out."""
     shown = [str(line)[:600] for line in lines[:80]]
-    parts = [tag("strong", line) if line.startswith("  → ") else line for line in shown]
-    return tag("pre", "\n", join(parts, "\n"))
+    parts = [tag("strong" if line.startswith("  → ") else "span", line, "\n") for line in shown]
+    return tag("pre", "\n", *parts)
 
 
 def name_of(student):
@@ -103,7 +101,7 @@ def name_of(student):
 
 def short(text, longest=120):
     """A text in one line, cut where it gets long."""
-    line = " ".join(visible(text).split())
+    line = " ".join(visible(str(text)[: 10 * longest]).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
@@ -127,107 +125,110 @@ def rendered(markdown):
 
 # ---- the page around ----
 
-STYLE = f"""
-:root {{
+STYLE = """
+:root {
   color-scheme: light dark;
   --paper: #fcfcfa; --card: #ffffff; --ink: #1d2125; --soft: #59616a; --line: #dcdfe3; --quiet: #f3f4f2;
-  --right: {BLUE}; --wrong: {ORANGE}; --late: {AMBER}; --died: {PURPLE}; --empty: #9aa1a9; --missing: {PALE};
+  --right: #0072B2; --wrong: #D55E00; --late: #E69F00; --died: #B0568A; --empty: #9aa1a9; --missing: #D5D9DE;
   --right-ink: #005a8f; --wrong-ink: #a84300; --note: #fff6e0; --note-line: #e3b341;
-}}
-@media (prefers-color-scheme: dark) {{
-  :root {{
+}
+@media screen and (prefers-color-scheme: dark) {
+  :root {
     --paper: #15181b; --card: #1b1f23; --ink: #e4e6e8; --soft: #a2abb4; --line: #343a41; --quiet: #20252a;
-    --right: #3d9bd6; --wrong: #e8763a; --died: #cf7fb3; --empty: {GREY}; --missing: #454c54;
+    --right: #3d9bd6; --wrong: #e8763a; --died: #cf7fb3; --empty: #6E6E6E; --missing: #454c54;
     --right-ink: #7cc0ee; --wrong-ink: #ff9d66; --note: #2b2618; --note-line: #8f7430;
-  }}
-}}
-* {{ box-sizing: border-box; }}
-html {{ font: 100%/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
-  -webkit-text-size-adjust: 100%; }}
-body {{ margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: anywhere; }}
-main {{ max-width: 46rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }}
-main.wide {{ max-width: 72rem; }}
-h1, h2, h3, h4 {{ line-height: 1.25; text-wrap: balance; }}
-h1 {{ font-size: 2rem; font-weight: 650; margin: 0.1rem 0 0.9rem; letter-spacing: -0.01em; }}
-h2 {{ font-size: 1.3rem; font-weight: 650; margin: 3rem 0 0.8rem; }}
-h3 {{ font-size: 1.05rem; font-weight: 650; margin: 0; }}
-h4 {{ font-size: 1rem; margin: 1.2rem 0 0.4rem; }}
-p, ul, ol {{ margin: 0.5rem 0; max-width: 68ch; }}
-ul, ol {{ padding-left: 1.3rem; }}
-.over, .soft, figcaption, small {{ color: var(--soft); }}
-.over {{ margin: 0; font-size: 0.95rem; }}
-small, .small {{ font-size: 0.875rem; }}
-.score {{ display: flex; flex-wrap: wrap; align-items: baseline; gap: 0.1rem 0.6rem; margin: 0; max-width: none; }}
-.score b {{ font-size: 2.6rem; line-height: 1.15; font-weight: 650; font-variant-numeric: tabular-nums; }}
-svg {{ display: block; width: 100%; height: 0.55rem; border-radius: 0.28rem; background: var(--quiet); }}
-svg.meter {{ margin: 0.4rem 0 1rem; outline: 1px solid var(--line); }}
-.right {{ fill: var(--right); }} .wrong {{ fill: var(--wrong); }} .late {{ fill: var(--late); }}
-.died {{ fill: var(--died); }} .empty {{ fill: var(--empty); }} .missing {{ fill: var(--missing); }}
-.waits {{ fill: var(--empty); fill-opacity: 0.45; }}
-.sign {{ font-weight: 700; display: inline-block; min-width: 1.3em; }}
-.is-right {{ color: var(--right-ink); }}
-.is-wrong, .is-late, .is-died {{ color: var(--wrong-ink); }}
-.is-empty, .is-missing, .is-waits {{ color: var(--soft); }}
-.card {{ background: var(--card); border: 1px solid var(--line); border-radius: 0.6rem; padding: 1rem 1.15rem;
-  margin: 0.9rem 0; break-inside: avoid; }}
-.card header {{ display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0.1rem 1rem;
-  align-items: baseline; }}
-.points {{ font-variant-numeric: tabular-nums; white-space: nowrap; }}
-.card > p:last-child, .card > pre:last-child {{ margin-bottom: 0; }}
-.note {{ background: var(--note); border-left: 4px solid var(--note-line); padding: 0.7rem 1rem; margin: 1rem 0;
-  border-radius: 0 0.4rem 0.4rem 0; max-width: none; }}
-pre, code {{ font: 0.9rem/1.55 ui-monospace, "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
-code {{ background: var(--quiet); padding: 0.05em 0.3em; border-radius: 0.25em; }}
-pre {{ background: var(--quiet); border-radius: 0.4rem; padding: 0.7rem 0.9rem; margin: 0.7rem 0 0; overflow: auto;
-  white-space: pre-wrap; max-height: 40rem; contain: paint; }}
-pre strong {{ color: var(--wrong-ink); font-weight: 650; }}
-pre.words {{ font-family: inherit; font-size: 1rem; background: none; border: 1px solid var(--line); }}
-.scroll {{ overflow-x: auto; contain: paint; }}
-table {{ border-collapse: collapse; width: 100%; }}
-caption {{ text-align: left; color: var(--soft); padding: 0 0 0.4rem; font-size: 0.95rem; }}
-th, td {{ text-align: left; vertical-align: baseline; padding: 0.38rem 0.9rem 0.38rem 0;
-  border-bottom: 1px solid var(--line); font-weight: 400; }}
-thead th {{ color: var(--soft); font-size: 0.875rem; white-space: nowrap; }}
-tbody th {{ min-width: 8.5rem; max-width: 24rem; }}
-td:not(.number, .bar) {{ min-width: 8.5rem; }}
-th:last-child, td:last-child {{ padding-right: 0; }}
-.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-.bar {{ width: 45%; min-width: 8rem; }}
-.bar svg {{ height: 0.8rem; border-radius: 0.15rem; }}
-.bins {{ max-width: 40rem; }}
-.bins th {{ white-space: nowrap; width: 1%; min-width: 0; }}
-.bins td.number {{ width: 1%; }}
-.bins .bar {{ width: auto; }}
-.bins svg {{ background: none; }}
-svg.swatch {{ display: inline-block; width: 0.75rem; height: 0.75rem; border-radius: 0.15rem; }}
-a {{ color: var(--right-ink); text-underline-offset: 0.15em; }}
-a:focus-visible, summary:focus-visible, pre:focus-visible {{ outline: 3px solid var(--right); outline-offset: 2px; }}
-summary {{ cursor: pointer; }}
-.names {{ columns: 14rem; list-style: none; padding: 0; max-width: none; }}
-.names li {{ break-inside: avoid; }}
-.sides {{ display: grid; gap: 0 2.5rem; grid-template-columns: minmax(0, 1fr); }}
-@media (min-width: 60rem) {{
-  .sides {{ grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); }}
-  .beside {{ position: sticky; top: 1rem; align-self: start; max-height: calc(100vh - 2rem); overflow: auto; }}
-}}
-.beside table {{ font-size: 0.9rem; }}
-footer {{ margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
-  font-size: 0.875rem; }}
-@media (max-width: 34rem) {{
-  main {{ padding-top: 1.5rem; }}
-  h1 {{ font-size: 1.6rem; }}
-  .card {{ padding: 0.85rem 0.9rem; }}
-  pre {{ font-size: 0.8rem; }}
-  pre.words {{ font-size: 0.95rem; }}
-}}
-@media print {{
-  :root {{ color-scheme: light; --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --quiet: #f4f4f4;
-    --right-ink: #004a75; --wrong-ink: #8a3700; --note: #fff; }}
-  main {{ max-width: none; padding: 0; }}
-  pre {{ max-height: none; white-space: pre-wrap; }}
-  .beside {{ position: static; max-height: none; }}
-  svg, .note {{ print-color-adjust: exact; -webkit-print-color-adjust: exact; }}
-}}
+  }
+}
+* { box-sizing: border-box; }
+html { font: 100%/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
+  -webkit-text-size-adjust: 100%; }
+body { margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: anywhere; }
+main { max-width: 46rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main.wide { max-width: 72rem; }
+h1, h2, h3, h4 { line-height: 1.25; text-wrap: balance; }
+h1 { font-size: 2rem; font-weight: 650; margin: 0.1rem 0 0.9rem; letter-spacing: -0.01em; }
+h2 { font-size: 1.3rem; font-weight: 650; margin: 3rem 0 0.8rem; }
+h3 { font-size: 1.05rem; font-weight: 650; margin: 0; }
+h4 { font-size: 1rem; margin: 1.2rem 0 0.4rem; }
+p, ul, ol { margin: 0.5rem 0; max-width: 68ch; }
+ul, ol { padding-left: 1.3rem; }
+.over, .soft, figcaption, small { color: var(--soft); }
+.over { margin: 0; font-size: 0.95rem; }
+small, .small { font-size: 0.875rem; }
+.score { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0.1rem 0.6rem; margin: 0; max-width: none; }
+.score b { font-size: 2.6rem; line-height: 1.15; font-weight: 650; font-variant-numeric: tabular-nums; }
+svg { display: block; width: 100%; height: 0.55rem; border-radius: 0.28rem; background: var(--quiet); }
+svg.meter { margin: 0.4rem 0 1rem; outline: 1px solid var(--line); }
+.right { fill: var(--right); } .wrong { fill: var(--wrong); } .late { fill: var(--late); }
+.died { fill: var(--died); } .empty { fill: var(--empty); } .missing { fill: var(--missing); }
+.waits { fill: var(--empty); fill-opacity: 0.45; }
+.sign { font-weight: 700; display: inline-block; min-width: 1.3em; }
+.is-right { color: var(--right-ink); }
+.is-wrong, .is-late, .is-died { color: var(--wrong-ink); }
+.is-empty, .is-missing, .is-waits { color: var(--soft); }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 0.6rem; padding: 1rem 1.15rem;
+  margin: 0.9rem 0; break-inside: avoid; }
+.card header { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0.1rem 1rem;
+  align-items: baseline; }
+.points { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.card > p:last-child, .card > pre:last-child { margin-bottom: 0; }
+.note { background: var(--note); border-left: 4px solid var(--note-line); padding: 0.7rem 1rem; margin: 1rem 0;
+  border-radius: 0 0.4rem 0.4rem 0; max-width: none; }
+pre, code { font: 0.9rem/1.55 ui-monospace, "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+code { background: var(--quiet); padding: 0.05em 0.3em; border-radius: 0.25em; }
+pre { background: var(--quiet); border-radius: 0.4rem; padding: 0.7rem 0.9rem; margin: 0.7rem 0 0; overflow: auto;
+  white-space: pre-wrap; contain: paint; }
+pre span, pre strong { display: block; padding-left: 6ch; text-indent: -6ch; }
+pre strong { color: var(--wrong-ink); font-weight: 650; }
+pre.words { font-family: inherit; font-size: 1rem; background: none; border: 1px solid var(--line); }
+.scroll { overflow-x: auto; contain: paint; margin: 1.2rem 0; }
+table { border-collapse: collapse; width: 100%; }
+caption { text-align: left; color: var(--soft); padding: 0 0 0.4rem; font-size: 0.95rem; }
+th, td { text-align: left; vertical-align: baseline; padding: 0.38rem 0.9rem 0.38rem 0;
+  border-bottom: 1px solid var(--line); font-weight: 400; }
+thead th { color: var(--soft); font-size: 0.875rem; white-space: nowrap; }
+tbody th { min-width: 8.5rem; max-width: 24rem; }
+td:not(.number, .bar) { min-width: 8.5rem; }
+th:last-child, td:last-child { padding-right: 0; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.bar { width: 45%; min-width: 8rem; }
+.bar svg { height: 0.8rem; border-radius: 0.15rem; }
+.verdicts tbody th { width: 30%; }
+.verdicts .bar { width: 30%; }
+.bins { max-width: 40rem; }
+.bins th { white-space: nowrap; width: 1%; min-width: 0; }
+.bins td.number { width: 1%; }
+.bins .bar { width: auto; }
+.bins svg { background: none; }
+svg.swatch { display: inline-block; width: 0.75rem; height: 0.75rem; border-radius: 0.15rem; }
+a { color: var(--right-ink); text-underline-offset: 0.15em; }
+a:focus-visible, summary:focus-visible, pre:focus-visible { outline: 3px solid var(--right); outline-offset: 2px; }
+summary { cursor: pointer; }
+.names { columns: 14rem; list-style: none; padding: 0; max-width: none; }
+.names li { break-inside: avoid; }
+.sides { display: grid; gap: 0 2.5rem; grid-template-columns: minmax(0, 1fr); }
+@media (min-width: 60rem) {
+  .sides { grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); }
+  .beside { position: sticky; top: 1rem; align-self: start; max-height: calc(100vh - 2rem); overflow: auto; }
+}
+.beside table { font-size: 0.9rem; }
+footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
+  font-size: 0.875rem; }
+@media (max-width: 34rem) {
+  main { padding-top: 1.5rem; }
+  h1 { font-size: 1.6rem; }
+  .card { padding: 0.85rem 0.9rem; }
+  pre { font-size: 0.8rem; padding: 0.6rem 0.7rem; }
+  tbody th, td:not(.number, .bar) { min-width: 6.2rem; }
+  th, td { padding-right: 0.6rem; }
+  pre.words { font-size: 0.95rem; }
+}
+@media print {
+  :root { color-scheme: light; --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --note: #ffffff; }
+  main { max-width: none; padding: 0; }
+  .beside { position: static; max-height: none; }
+  svg, .note { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+}
 """
 DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{DIGEST}'; base-uri 'none'; form-action 'none'"
@@ -322,15 +323,15 @@ def feedback(result, homework):
             tag("h2", "Exercise by exercise"),
             *(card(task, found) for task, found in tasks),
         ]
-    if homework.written and is_read(record):
-        parts += [tag("h2", "Written answers"), *(own_answer(result, task) for task in homework.written)]
+    if is_read(record) or any(text_of(record, task) for task in homework.written):
+        parts += own_answers(result, homework)
     if record.get("notes"):
         parts += [
             tag("h2", "What was repaired in your file"),
             tag("p", "Your file was put in order before it ran. None of this costs points."),
             tag("ul", *(tag("li", short(note, 400)) for note in record["notes"])),
         ]
-    parts += [tag("h2", "How this was graded"), tag("p", HIDDEN), tag("p", PEOPLE)]
+    parts += [tag("h2", "How this was graded"), tag("p", HIDDEN) if is_read(record) else "", tag("p", PEOPLE)]
     parts += [colophon(result)]
     return page(f"{title_of(homework)}: {result.student}", *parts)
 
@@ -348,9 +349,8 @@ def outcome_of(record, task):
 
 
 def is_read(record):
-    """Whether there was anything to grade in what was handed in."""
-    found = [part["verdict"] for part in record.get("exercises", {}).values()]
-    return any(verdict != "missing" for verdict in found) or bool(record.get("code"))
+    """Whether the functions that were handed in could be asked anything."""
+    return bool(record["wall"])
 
 
 def score(result):
@@ -395,6 +395,13 @@ def text_of(record, task):
     return record.get("written", {}).get(task.name, {}).get("text", "").strip()
 
 
+def own_answers(result, homework):
+    """All written answers of a student, under their heading."""
+    if homework.written:
+        yield tag("h2", "Written answers")
+        yield from (own_answer(result, task) for task in homework.written)
+
+
 def own_answer(result, task):
     """A written answer as the student sees it again, with its points or what they wait for."""
     mark, text = result.marks[task.name], text_of(result.record, task)
@@ -408,7 +415,7 @@ def own_answer(result, task):
         said = "No answer was found in your file. If you wrote one, tell your instructor."
     elif mark.points is None:
         said = "A person reads this and gives the points."
-    elif mark.note:
+    elif mark.changed:
         said = "The points were given for an earlier version of this answer; a person looks at it again."
     else:
         said = "A person has read this."
@@ -427,8 +434,8 @@ def colophon(result):
 # ---- the instructor's pages ----
 
 
-def summary(results, homework, pairs=()):
-    """The class at a glance. pairs: as utils/grading/similar.py finds them, best first"""
+def summary(results, homework, pairs=(), twins=()):
+    """The class at a glance. pairs, twins: as utils/grading/similar.py finds them"""
     parts = [
         tag("p", f"{title_of(homework)} · for instructors", class_="over"),
         tag("h1", f"{plural(len(results), 'student')}"),
@@ -437,7 +444,7 @@ def summary(results, homework, pairs=()):
         *problems(results, homework),
         *by_exercise(results, homework),
         *mistakes(results, homework),
-        *alike(results, homework, pairs),
+        *alike(results, pairs, twins),
         *everyone(results),
         *walls(results),
     ]
@@ -497,7 +504,7 @@ def by_exercise(results, homework):
         lines.append((title_and_name(task), drawn, *(counts[verdict] or "·" for verdict in VERDICTS)))
     yield tag("h2", "Exercise by exercise")
     columns = {"exercise": None, "": "bar"} | {swatch(verdict): "number" for verdict in VERDICTS}
-    yield table("How many students got which verdict", columns, lines)
+    yield table("How many students got which verdict", columns, lines, class_="verdicts")
 
 
 def swatch(verdict):
@@ -570,14 +577,19 @@ ALIKE = (
 )
 
 
-def alike(results, homework, pairs):
-    """Pairs of submissions that share more than chance would: for information only."""
+def alike(results, pairs, twins):
+    """Submissions that share more than chance would: for information only."""
     by_student = {result.student: result for result in results}
     yield tag("h2", "Similar submissions")
-    if not pairs:
+    if not pairs and not twins:
         yield tag("p", "No two submissions are more alike than short functions usually are.")
         return
     yield tag("p", ALIKE, class_="note")
+    if twins:
+        lines = [(what, names([by_student[student] for student in who])) for what, who in twins]
+        yield table("Handed in more than once, word for word", {"what": None, "students": None}, lines)
+    if not pairs:
+        return
     lines = [
         (
             join([link(by_student[pair.one]), " and ", link(by_student[pair.other])]),
@@ -613,7 +625,7 @@ def walls(results):
     """Behind what the code of strangers ran."""
     counts = Counter(result.record.get("wall") or "nothing was run" for result in results)
     said = "; ".join(f"{short(wall)}: {plural(count, 'submission')}" for wall, count in counts.most_common())
-    yield tag("footer", f"The wall between the students’ code and this machine: {said}.")
+    yield tag("footer", f"The wall between the students' code and this machine: {said}.")
 
 
 def written(results, homework):

@@ -27,7 +27,7 @@ import io
 import keyword
 import token
 import tokenize
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -35,6 +35,7 @@ LENGTH = 5  # tokens in a piece
 THRESHOLD = 0.8  # the share from which a pair is named
 EVIDENCE = 40  # pieces that the smaller of the two must have: below, chance rules
 COMMON = 0.2  # what more than this share of the class has (and more than five) is common
+WORDS = 8  # that a written answer must have: shorter ones are the same by chance
 LONGEST = 20_000  # letters of one exercise that are read
 LAYOUT = (
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
@@ -65,6 +66,21 @@ def pairs(records, homework):
         if share >= THRESHOLD:
             found.append(Pair(one, other, share, by_exercise(own[one], own[other], homework)))
     return sorted(found, key=lambda pair: (-pair.share, pair.one, pair.other))
+
+
+def twins(records, homework):
+    """[(what, students)]: who handed in the same file, or word for word the same answer to a question."""
+    groups = defaultdict(list)
+    for record in sorted(records, key=lambda record: record["student"]):
+        verdicts = {part["verdict"] for part in record["exercises"].values()}
+        if verdicts - {"empty", "missing"}:
+            groups["the same file", record["sha256"]].append(record["student"])
+        for task in homework.written:
+            words = record["written"].get(task.name, {}).get("text", "").casefold().split()
+            if len(words) >= WORDS:
+                groups[f"the same answer: {task.title}", " ".join(words)].append(record["student"])
+    found = [(what, students) for (what, _), students in groups.items() if len(students) > 1]
+    return sorted(found, key=lambda group: (group[0] != "the same file", group[0], -len(group[1])))
 
 
 def sources(homework):
@@ -107,7 +123,8 @@ def tokens(source):
 
     Where it is no Python the rest is read line by line, each line as far as it can be read.
     """
-    source = source[:LONGEST].replace("\0", " ").replace("\r\n", "\n").replace("\r", "\n")
+    source = source[:LONGEST].encode("utf-8", "replace").decode().replace("\0", " ")
+    source = source.replace("\r\n", "\n").replace("\r", "\n")
     found, read = tokens_until_fault(source)
     for line in source.split("\n")[read:]:
         found += tokens_until_fault(line)[0]
@@ -127,7 +144,7 @@ def tokens_until_fault(source):
                 depth -= 1
             elif depth == 0 and kind not in LAYOUT and text.strip():
                 found.append(kind_of(kind, text))
-    except (tokenize.TokenError, SyntaxError):
+    except (tokenize.TokenError, SyntaxError, ValueError):
         return found, max(row, 1)
     return found, source.count("\n") + 1
 

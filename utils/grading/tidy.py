@@ -74,7 +74,7 @@ def without_commands(source):
     """The source without lines that only a notebook understands (`%…`, `!…`, `…?`), and what was done."""
     head = re.match(r"\s*%%[ \t]*(!|\w+)[^\n]*", source)
     if head and (head[1] in FOREIGN or head[1] not in PYTHON and parse(source[head.end() :]) is None):
-        return "", [f"a cell that begins with `%%{head[1][:20]}` is not Python of this page and was left out"]
+        return "", [f"all below `%%{head[1][:20]}` is not Python of this page and was left out"]
     kept, found, start = [], [], 0
     if head:
         kept, found, start = ["\n" * head[0].count("\n")], [head[0].strip()], head.end()
@@ -140,7 +140,7 @@ def awaits(node):
     found = [node]
     while found:
         node = found.pop()
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or getattr(node, "is_async", 0):
             return True
         if not isinstance(node, SCOPES):
             found += ast.iter_child_nodes(node)

@@ -1,6 +1,5 @@
 """Plain data as bytes and back: numbers, texts, lists, dicts and arrays; nothing that could run."""
 
-import base64
 import json
 import os
 import select
@@ -13,6 +12,7 @@ from utils.check import Table
 
 LONGEST = 16_000_000  # bytes of one frame: no honest answer of the course comes near
 LONGEST_TREE = 4_000_000  # of these, what is not in arrays: Python needs some twenty times as much to hold it
+MOST_KEYS = 10_000  # of one dict: keys that were chosen to collide take the square of their number
 DTYPES = {np.dtype(kind).str for kind in "?bhilqBHILQefdFD"}
 
 
@@ -36,7 +36,8 @@ def to_tree(value, arrays):
         arrays.append(np.ascontiguousarray(value).tobytes())
         return {"array": [value.dtype.newbyteorder("<").str, list(value.shape)]}
     if isinstance(value, bytes):
-        return {"bytes": base64.b64encode(value).decode("ascii")}
+        arrays.append(value)
+        return {"bytes": len(value)}
     if isinstance(value, Table):
         return {"table": to_tree(value.rows, arrays)}
     if isinstance(value, tuple):
@@ -74,12 +75,14 @@ def from_tree(tree, rest):
     if kind == "array":
         return take_array(*inside, rest)
     if kind == "bytes":
-        return base64.b64decode(inside, validate=True)
+        return bytes(take(inside, rest))
     if kind == "table":
         return Table(from_tree(inside, rest))
     if kind == "tuple":
         return tuple(from_tree(item, rest) for item in inside)
     if kind == "dict":
+        if len(inside) > MOST_KEYS:
+            raise Damaged("too many keys")
         return {from_tree(key, rest): from_tree(item, rest) for key, item in inside}
     raise Damaged(f"no such kind: {kind[:20]}")
 
@@ -91,10 +94,15 @@ def take_array(dtype, shape, rest):
     size = np.dtype(dtype).itemsize
     for n in shape:
         size *= n
-    if size > len(rest[0]):
-        raise Damaged("an array with too few bytes")
+    return np.frombuffer(take(size, rest), dtype).reshape(shape).copy()
+
+
+def take(size, rest):
+    """The first so many bytes of what is left."""
+    if type(size) is not int or not 0 <= size <= len(rest[0]):
+        raise Damaged("too few bytes")
     piece, rest[0] = rest[0][:size], rest[0][size:]
-    return np.frombuffer(piece, dtype).reshape(shape).copy()
+    return piece
 
 
 # ---- frames on a pipe ----

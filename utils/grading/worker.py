@@ -38,6 +38,7 @@ def main():
         if wall.landlock_version() >= 3:
             readable = [*wall.python_folders(), *map(str, wall.READABLE), *wall.SYSTEM]
             wall.lock_files(readable, [start["box"], *DEVICES])
+    move_away(2)
     wire.send(OUTPUT, b"ready")
     while select.select([INPUT], [], []):
         keeper = os.fork()
@@ -45,11 +46,17 @@ def main():
             end_with(lambda: keep(names, start, in_use))
         if os.waitpid(keeper, 0)[1] or not emptied(start["box"]):
             return  # to be built anew
+        wire.send(OUTPUT, b"ready")
 
 
 def move(old, new):
     """Give an open file another number, and leave nothing readable under the old one."""
     os.dup2(old, new)
+    move_away(old)
+
+
+def move_away(old):
+    """Let an open file's number lead nowhere: what pages would share must hold nothing that one of them wrote."""
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, old)
     os.close(nothing)
@@ -111,7 +118,7 @@ def keep(names, start, in_use):
         while (frame := wire.receive(INPUT)) != b"end":
             wire.send(to_page, frame)
             pass_on(from_page, until, start)
-    except (wire.TooLate, wire.TooLong, wire.Ended, TooMuch) as error:
+    except (wire.TooLate, wire.TooLong, wire.Ended, wire.Damaged, TooMuch) as error:
         end = kind_name(error)
     os.kill(page, signal.SIGKILL)
     _, status, used = os.wait4(page, 0)
@@ -125,13 +132,22 @@ class TooMuch(Exception):
 
 
 def pass_on(from_page, until, start):
-    """Send the page's next frame outside; meanwhile look after the clock and the folder."""
-    while not select.select([from_page], [], [], 0.1)[0]:
+    """Send the page's next frame outside; meanwhile look after the clock and the folder.
+
+    Damaged if the frame claims to be the keeper's own or the parent's.
+    """
+    while True:
+        there = select.select([from_page], [], [], 0.1)[0]
         if time.monotonic() > until:
             raise wire.TooLate
+        if there:
+            break
         if size_of(start["box"]) > start["disk"]:
             raise TooMuch
-    wire.send(OUTPUT, wire.receive(from_page, until=until))
+    frame = wire.receive(from_page, until=until)
+    if frame[:1] not in (b"R", b"A", b"L", b"Q", b"V"):
+        raise wire.Damaged
+    wire.send(OUTPUT, frame)
 
 
 def size_of(box):

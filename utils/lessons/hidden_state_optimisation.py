@@ -9,6 +9,8 @@ import math
 import torch
 from torch.nn import functional as F
 
+from utils.lessons.likelihood_and_quality import interval
+
 
 class Memory:
     """What a GPT remembers of its text, as one tensor that a gradient can reach.
@@ -121,13 +123,7 @@ def judged(logits, ids, dev):
     return nats(logits[dev:], targets[dev:], temperature).mean(1)
 
 
-def paired(differences):
-    """Mean of paired differences (N,), and half of its 95 % interval."""
-    half = 1.96 * differences.std() / math.sqrt(len(differences))
-    return differences.mean().item(), half.item()
-
-
 def plus_minus(differences, digits=3):
-    """The same in words, for tables."""
-    mean, half = paired(differences)
+    """The mean of paired differences (N,) and half of its 95 % interval, for tables."""
+    mean, half = interval(differences)
     return f"{mean:+.{digits}f} ± {half:.{digits}f}"

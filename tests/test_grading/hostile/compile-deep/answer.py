@@ -1,0 +1,4 @@
+# %% deep, made when the notebook is built
+@DEEP@
+
+# %% resample

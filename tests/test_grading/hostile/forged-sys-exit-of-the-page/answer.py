@@ -1,0 +1,7 @@
+# %% leave, twice
+import sys
+
+sys.exit(0)
+raise KeyboardInterrupt
+
+# %% resample

@@ -1,0 +1,9 @@
+# %% wait
+while True:
+    try:
+        while True:
+            pass
+    except BaseException:
+        pass
+
+# %% resample

@@ -1,0 +1,3 @@
+# %% nucleus
+def nucleus(probs, p):
+    return 7 ** (10**9)

@@ -1,0 +1,4 @@
+# %% nucleus
+def nucleus(probs, p):
+    while True:
+        pass

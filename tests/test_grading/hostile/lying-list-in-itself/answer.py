@@ -1,0 +1,5 @@
+# %% beam_search
+def beam_search(next_log_probs, start, end, width, n_steps, alpha):
+    beams = [([start], 0.0)]
+    beams.append(beams)
+    return beams

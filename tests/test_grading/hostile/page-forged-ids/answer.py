@@ -1,0 +1,3 @@
+# %% nucleus
+def nucleus(probs, p):
+    return probs * 0
