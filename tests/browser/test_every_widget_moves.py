@@ -206,9 +206,9 @@ def test_11_sentences_are_ranked_and_mapped(open_widgets):
         "search", r"^Nearest to “Where is the physician\?”: “A nurse is looking for the doctor\.”, 0\."
     )
     widget.write("question", "water", r"^Nearest to “water”: “The river is running low\.”, 0\.")
-    typed = "I am cold.\nThe tea is warm."
-    widget.write("sentences", typed, r"^Nearest to “water”: “The tea is warm\.”, 0\.", kind="textarea")
-    widget.press("map", r"^Nearest: “The tea is warm\.” and “I am cold\.”, 0\.")
+    typed = "I am cold.\nThe river is deep."
+    widget.write("sentences", typed, r"^Nearest to “water”: “The river is deep\.”, 0\.", kind="textarea")
+    widget.press("map", r"^Nearest: “I am cold\.” and “The river is deep\.”, 0\.")
 
 
 def test_13_arrows_turn_and_only_the_distance_counts(open_widgets):
