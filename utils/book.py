@@ -346,7 +346,7 @@ def build(site, source):
         docutils_namespace(),
         patch_docutils(),
         tempfile.TemporaryDirectory() as trees,
-        open(os.devnull, "w") as quiet,
+        open(os.devnull, "w", encoding="utf-8") as quiet,
     ):
         warnings = open(Path(trees) / "warnings", "w+", encoding="utf-8")
         app = Sphinx(

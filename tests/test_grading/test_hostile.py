@@ -45,7 +45,7 @@ GREEDY = (  # harmless enough to be run without a wall, where each gets what it 
     "reading-temporary-folders network-tcp network-udp network-unix network-datagrams network-commands"
 ).split()
 EACH = 9  # after so many hostile submissions comes an honest one
-SECONDS = 20  # for one exercise: of time that passes, so a machine that is busy with other things needs more
+SECONDS = 4  # of the processor, for one exercise; by the clock three times as many
 WALLS = [name for name in ("bubblewrap", "landlock") if not wall.lacking(name)]
 WALLS = WALLS if os.environ.get("COURSE_LONG") == "1" else WALLS[:1]
 needs_a_wall = pytest.mark.skipif(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from utils.check import Answer, Cases, Odd, failed, judge, matches, one_line, plain, weigh
 from utils.grading import Stop, intake, record, repair, report, wire
 from utils.grading.homework import load
-from utils.grading.runner import LIMITS
+from utils.grading.runner import LIMITS, PATIENCE
 
 RIGHT, WRONG, EMPTY, LATE, DIED, MISSING = "right", "wrong", "empty", "late", "died", "missing"
 
@@ -172,7 +172,7 @@ class Verdicts:
                 "questions": [
                     {
                         "name": exercise.name,
-                        "seconds": min(exercise.hidden.seconds, self.limits["seconds"]),
+                        "seconds": PATIENCE * min(exercise.hidden.seconds, self.limits["seconds"]),
                         "calls": [case.args for case in exercise.hidden.cases],
                         "stand_ins": list(stand_ins),
                         "n_cells": n_cells,
@@ -233,7 +233,10 @@ def no_answer(told, limits):
     """Why a call brought nothing back, as an Answer."""
     late = told["end"] == "TooLate" or told["signal"] == 24 or told["seconds"] > limits["seconds"]
     if late:
-        return Answer(problem=f"was stopped: no end within {limits['seconds']:g} s", state="late")
+        return Answer(
+            problem=f"was stopped: no end within {limits['seconds']:g} s: a loop that never ends?",
+            state="late",
+        )
     why = {
         "TooLong": f"answers with more than {wire.LONGEST // 1_000_000} MB",
         "TooMuch": f"was stopped: it writes more than {limits['disk'] // 1_000_000} MB of files",

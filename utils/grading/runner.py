@@ -9,12 +9,16 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 from utils.grading import Stop, wall, wire
 
 KEPT = threading.local()  # the walls of this thread: one for students, one for references
 STANDING = set()  # all walls of this process
 GRACE = 10  # seconds after which a keeper that does not answer is given up
+PATIENCE = (
+    3  # so much longer may something take by the clock than by the processor, on a machine with much to do
+)
 MOST = 2 * wire.LONGEST  # bytes of all replies to one question
 LIMITS = {"seconds": 60.0, "memory": 2_000_000_000, "disk": 16_000_000}
 
@@ -106,7 +110,7 @@ class Parent:
 
     def __init__(self, job):
         self.seconds = job["limits"]["seconds"]
-        self.folder = tempfile.mkdtemp(prefix="homework-") if job["wall"] != "bubblewrap" else None
+        self.folder = new_folder() if job["wall"] != "bubblewrap" else None
         box = self.folder or wall.box()
         line = [sys.executable, "-P", "-s", "-m", "utils.grading.worker"]
         if job["wall"] == "bubblewrap":
@@ -124,7 +128,8 @@ class Parent:
         self.pending, self.tidy = None, True
         STANDING.add(self)
         with contextlib.suppress(wire.Ended):
-            self.send(wire.pack({"ground": job["ground"], "wall": job["wall"], "box": box, **job["limits"]}))
+            start = {"ground": job["ground"], "wall": job["wall"], "box": box, "patience": PATIENCE}
+            self.send(wire.pack(start | job["limits"]))
             if wire.receive(self.process.stdout.fileno(), until=time.monotonic() + 300) == b"ready":
                 return
         self.process.kill()
@@ -149,7 +154,7 @@ class Parent:
         return self.tidy
 
     def receive(self):
-        until = time.monotonic() + self.seconds + GRACE
+        until = time.monotonic() + PATIENCE * self.seconds + GRACE
         return wire.receive(self.process.stdout.fileno(), wire.LONGEST + 1000, until)
 
     def reference(self, name, args, job):
@@ -176,9 +181,24 @@ class Parent:
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()
-        if self.folder:  # by commands that no depth of folders stops
-            for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-                subprocess.run([*command, "--", self.folder], stderr=subprocess.DEVNULL)
+        if self.folder:
+            remove(self.folder)
+
+
+def new_folder():
+    """An empty folder for pages; those of graders that were killed are taken away."""
+    for left in Path(tempfile.gettempdir()).glob("homework-*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(left.name.split("-")[1])
+            if left.lstat().st_uid == os.getuid() and not Path(f"/proc/{pid}").exists():
+                remove(str(left))
+    return tempfile.mkdtemp(prefix=f"homework-{os.getpid()}-")
+
+
+def remove(folder):
+    """Take a folder away, by commands that no depth of folders stops."""
+    for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        subprocess.run([*command, "--", folder], stderr=subprocess.DEVNULL)
 
 
 def environment(box):
@@ -205,8 +225,16 @@ def kept(role, job):
     if role in walls and not (walls[role][0] == key and stands(walls[role][1])):
         forget(role)
     if role not in walls:
-        walls[role] = key, Parent(job)
+        walls[role] = key, started(job)
     return walls[role][1]
+
+
+def started(job):
+    """A new parent; one that does not start, for whatever moment's reason, has a second try."""
+    try:
+        return Parent(job)
+    except Stop:
+        return Parent(job)
 
 
 def stands(parent):

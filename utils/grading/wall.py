@@ -73,7 +73,7 @@ def lacking(layer):
     if not shutil.which("bwrap"):
         return "bubblewrap is not installed"
     tried = subprocess.run(
-        [*bubblewrap(box()), sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
+        [*bubblewrap(box()), sys.executable, "-c", "print(6 * 7)"], capture_output=True, encoding="utf-8", env={}
     )
     return "" if tried.stdout == "42\n" else (tried.stderr.strip().splitlines() or ["it does not start"])[-1]
 
@@ -293,7 +293,7 @@ def lock_calls():
 
 def in_use():
     """Bytes of address space that this process takes up."""
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
 def lock_amounts(seconds, memory, disk):

@@ -112,7 +112,7 @@ def keep(names, start, in_use):
         os.closerange(OUTPUT + 1, 1024)
         end_with(lambda: answer(question, names, start, in_use))
     os.close(page_in), os.close(page_out)
-    until, end = time.monotonic() + start["seconds"], "done"
+    until, end = time.monotonic() + start["patience"] * start["seconds"], "done"
     try:
         pass_on(from_page, until, start)
         while (frame := wire.receive(INPUT)) != b"end":
