@@ -62,7 +62,9 @@ def test_the_options_are_pytest_s(pytestconfig):
 def test_there_are_the_workflows_that_the_course_promises():
     assert {"tests", "weekly", "nightly"} <= {path.stem for path in WORKFLOWS}
     lines = [line for _, line in commands()]
-    assert "make test" in lines and "make settings" in lines and "python -m utils.links" in lines
+    assert {"make test", "make test-browser", "make settings"} <= set(
+        lines
+    ) and "python -m utils.links" in lines
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -29,7 +29,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight leave the page
     "docmanager-extension/plugin": {"autosave": False},
 }
-PATIENCE = 60_000  # milliseconds: a busy machine with two cores is slow, not wrong
+PATIENCE = 180_000  # milliseconds: a busy machine with two cores is slow, not wrong
 
 
 def copy_of_the_course(folder):

@@ -1,6 +1,7 @@
 """Every widget of every page in a real JupyterLab: each control is moved once, and what it should show is shown.
 
-Of each page only those statements run that its widgets need (tests/excerpts.py); `INSTEAD` says what is replaced.
+Of each page only those statements run that its widgets need (tests/excerpts.py); `QUICK` says what is replaced.
+The first page runs as a whole. COURSE_SHOTS=folder keeps screenshots to look at.
 """
 
 import re
@@ -33,6 +34,30 @@ QUICK = {  # what takes long to make, and what stands for it here
 BY_CHANCE = {"13_modern_decoders"}  # shows numbers drawn by cells that are left out
 PLAYED = {"00_start_here"}  # its game has a test of its own, on the whole page
 
+TYPED = {
+    "toys": """import torch
+from utils import widgets
+
+
+def looks(text):
+    words = ["^", *text.split()]
+    T = len(words)
+    return words, torch.stack([torch.eye(T), torch.ones(T, T) / T]).expand(2, 2, T, T)
+
+
+def writes(text):
+    return text[::-1], torch.eye(len(text)).flip(0)
+
+
+def costs(text):
+    return list(text), [8.0] * len(text)
+""",
+    "cut": "widgets.tokenizations({'letters': list, 'words': str.split}, 'one text')",
+    "viewer": "widgets.attention_viewer(looks, 'one text')",
+    "reading": "widgets.reading(writes, 'one text')",
+    "costs": "widgets.text_costs({'letters': costs}, 'one text')",
+}
+
 
 @pytest.fixture
 def open_widgets(open_page, folder):
@@ -60,13 +85,43 @@ def open_widgets(open_page, folder):
         page.shot(f"{name}-{cell}-after", cell)
         assert page.problems() == []
         assert sorted(widget.moved) == sorted(widget.controls())
-    assert opened
 
 
 def test_no_page_is_left_out():
     tested = {name.split("_")[1] for name in globals() if re.match(r"test_\d\d_", name)}
     assert tested == {page[:2] for page in set(PAGES) - PLAYED}
     assert QUICK.keys() | BY_CHANCE | PLAYED <= set(PAGES)
+
+
+def test_the_first_page_plays(open_page):
+    page = open_page("00_start_here")
+    page.shot("00-top")
+    page.run_all()
+    assert page.problems() == []
+    cell = page.cell("game")
+    score = cell.locator(".jupyter-widgets", has_text="Pick a token").last
+    score.wait_for()
+    assert cell.locator("img").count() == 0  # alive: the picture that stands in is not shown
+    page.shot("00-game-start", "game")
+    buttons = cell.locator("button.jupyter-button")
+    first = buttons.nth(0).inner_text()
+    buttons.nth(0).focus()
+    page.tab.keyboard.press("Enter")
+    cell.get_by_text("After 1 of 12 tokens").wait_for()
+    assert first.strip("␣") in cell.locator("[role=status]").first.inner_text()
+    page.wait_until(lambda: buttons.nth(0).inner_text() != first, "new tokens to choose from")
+    buttons.nth(1).click()
+    cell.get_by_text("After 2 of 12 tokens").wait_for()
+    buttons.filter(has_text="By chance").click()
+    cell.get_by_text("After 3 of 12 tokens").wait_for()
+    page.shot("00-game-played", "game")
+    buttons.filter(has_text="Undo").click()
+    cell.get_by_text("After 2 of 12 tokens").wait_for()
+    buttons.filter(has_text="Start over").click()
+    cell.get_by_text("Pick a token").wait_for()
+    assert buttons.nth(0).inner_text() == first
+    for name in ("look", "look-facts", "strip", "cross", "doctor", "map"):
+        page.shot(f"00-{name}", name)
 
 
 def test_01_each_letter_that_is_typed_is_cut(open_widgets):
@@ -151,9 +206,9 @@ def test_11_sentences_are_ranked_and_mapped(open_widgets):
         "search", r"^Nearest to “Where is the physician\?”: “A nurse is looking for the doctor\.”, 0\."
     )
     widget.write("question", "water", r"^Nearest to “water”: “The river is running low\.”, 0\.")
-    typed = "I am cold.\nThe tea is warm."
-    widget.write("sentences", typed, r"^Nearest to “water”: “The tea is warm\.”, 0\.", kind="textarea")
-    widget.press("map", r"^Nearest: “The tea is warm\.” and “I am cold\.”, 0\.")
+    typed = "I am cold.\nThe river is deep."
+    widget.write("sentences", typed, r"^Nearest to “water”: “The river is deep\.”, 0\.", kind="textarea")
+    widget.press("map", r"^Nearest: “I am cold\.” and “The river is deep\.”, 0\.")
 
 
 def test_13_arrows_turn_and_only_the_distance_counts(open_widgets):
@@ -259,3 +314,21 @@ def test_the_keyboard_alone_reaches_and_moves_every_control(open_page, folder):
     widget.write("prompt", "Once upon a time", "^After “Once upon a time”")
     page.wait_until(lambda: widget.picture() == at_first, "the first picture again")
     assert page.tab.get_by_role("button", name="Reset", exact=True).count() == 1
+
+
+def test_what_is_typed_is_text_and_no_mark(open_page, folder):
+    lab.scratch(folder, "typed", TYPED)
+    page = open_page("typed")
+    page.run_all()
+    assert page.problems() == []
+    for name in ("cut", "viewer", "reading", "costs"):
+        cell = page.cell(name)
+        view = cell.locator(".jupyter-widgets").first
+        box = view.locator("input[type=text]").first
+        before = view.inner_html()
+        box.fill("another <b>text</b>")
+        box.press("Enter")
+        page.wait_until(lambda v=view, b=before: v.inner_html() != b, f"another text in {name}")
+        assert cell.locator("b", has_text="text").count() == 0  # typed marks are text, not marks
+        page.shot(f"typed-{name}", name)
+    assert page.problems() == []
