@@ -201,6 +201,61 @@ def test_replies_of_another_form_are_wrong_answers():
         assert answer.value is None and answer.problem == "gives no answer that can be read"
 
 
+# ---- what would spoil the grades of a class is refused before anything runs ----
+
+
+class Idle:
+    """An executor that must not be asked."""
+
+    at_once = 1
+
+    def run(self, job):
+        raise AssertionError("something ran")
+
+
+def refused(folder, out, says, name="hw20"):
+    with pytest.raises(Stop, match=says):
+        grade.grade(name, folder, out, Idle(), quiet=True)
+
+
+@pytest.fixture
+def two(tmp_path):
+    for student in ("ada", "bob"):
+        hand_in(tmp_path / "in", student, pages.read(homework.find("hw20")))
+    return tmp_path / "in"
+
+
+def test_another_homework_is_refused(two, tmp_path):
+    refused(two, tmp_path / "out", "None of these 2 notebooks is hw07", "hw07")
+
+
+def test_grades_do_not_lie_among_submissions(two):
+    refused(two, two / "out", "lies in the folder of submissions")
+    refused(two, two, "lies in the folder of submissions")
+
+
+def test_a_folder_of_grades_is_for_one_homework(two, tmp_path):
+    with record.opened(tmp_path / "out") as kept:
+        kept.append(entry("ada"))
+    refused(two, tmp_path / "out", "holds grades of hw07")
+
+
+def test_points_that_belong_to_nobody_here_are_refused_first(two, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "written.csv").write_text("student,question,points\nzoe,the-leash,2\n")
+    refused(two, tmp_path / "out", "no submission is by")
+
+
+def test_the_grades_are_those_of_the_folder(two, tmp_path, executor):
+    """Who was graded into the same folder before but is not among these submissions has no line."""
+    out = tmp_path / "out"
+    assert len(grade.grade("hw20", two, out, executor, quiet=True)) == 2
+    (two / "bob.ipynb").unlink()
+    assert [one["student"] for one in grade.grade("hw20", two, out, Idle(), quiet=True)] == ["ada"]
+    assert "bob" not in (out / "grades.csv").read_text(encoding="utf-8-sig")
+    assert len((out / "record.jsonl").read_text().splitlines()) == 2
+
+
 # ---- the record ----
 
 

@@ -79,9 +79,23 @@ def do_grade(options):
         records = grade.grade(
             options.homework, options.submissions, options.out, executor, wall=chosen, limits=limits
         )
-    walls = ", ".join(sorted({record["wall"] for record in records if record["wall"]})) or "nothing ran"
-    print(f"{len(records)} students, behind {walls}: see grades.csv and summary.html in {options.out}")
+    print(told(records, options.out))
     return 0
+
+
+def told(records, out):
+    """What came of it, and what is left to do, in one line."""
+    walls = ", ".join(sorted({record["wall"] for record in records if record["wall"]})) or "nothing ran"
+    unread = sum(not record["wall"] for record in records)
+    waiting = sum(bool(part["text"]) for record in records for part in record["written"].values())
+    parts = [f"{counted(len(records), 'student')}, behind {walls}: see grades.csv and summary.html in {out}"]
+    parts += [f"{unread} could not be graded: summary.html says why"] * bool(unread)
+    parts += [f"{counted(waiting, 'written answer')}: points go into written.csv"] * bool(waiting)
+    return "; ".join(parts) + "."
+
+
+def counted(number, what):
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from utils.grading import Stop
 from utils.grading.grade import Verdicts
 from utils.grading.homework import load
-from utils.grading.repair import Unreadable, repair
+from utils.grading.repair import Unreadable, repair, worth
 from utils.grading.runner import LIMITS
 
 
@@ -23,5 +23,7 @@ def appeal(name, file, executor, wall=None):
         raise Stop(str(unreadable)) from None
     except OSError as error:
         raise Stop(f"{file} cannot be read ({error.strerror}): name one notebook.") from None
+    if not worth(Path(file).read_bytes(), homework)[0]:
+        raise Stop(f"{file} holds no exercise of {homework.name}: name the homework that it is.")
     found, _ = Verdicts(told, page, executor, wall, LIMITS).all()
     return [*page.notes, *(line for part in found.values() for line in part["lines"])]

@@ -5,6 +5,7 @@ import hashlib
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -20,12 +21,18 @@ def grade(name, folder, out, executor, wall=None, limits=None, quiet=False):
     """Grade what is not yet graded and write the grades of all; the records, one for each student.
 
     folder: the downloads, see intake.py   executor: see executors.py   wall, limits: see wall.py and runner.py
+    What would only be found wrong at the end, or would spoil the grades of another class, raises Stop before any run.
     """
-    homework, limits = load(name), LIMITS | (limits or {})
+    homework, limits, out = load(name), LIMITS | (limits or {}), Path(out)
+    refuse_inside(out, Path(folder))
     submissions = intake.collect(folder, homework)
+    refuse_other_pages(submissions, homework)
     with record.opened(out) as kept:
+        refuse_other_grades(kept, homework, out)
+        blanks = {one.student: blank(homework, one) for one in submissions}
+        report.read_marks(out / "written.csv", list(blanks.values()), homework)
         done = {student: stamp(found) for student, found in kept.newest(homework).items()}
-        waiting = [one for one in submissions if done.get(one.student) != stamp(blank(homework, one))]
+        waiting = [one for one in submissions if done.get(one.student) != stamp(blanks[one.student])]
         bar = tqdm(
             total=len(submissions), initial=len(submissions) - len(waiting), disable=quiet, unit="student"
         )
@@ -33,9 +40,32 @@ def grade(name, folder, out, executor, wall=None, limits=None, quiet=False):
             for graded in all_graded(homework, waiting, executor, wall, limits):
                 kept.append(graded)
                 bar.update()
-        records = sorted(kept.newest(homework).values(), key=lambda one: one["student"])
+        newest = kept.newest(homework)
+        records = [newest[student] for student in sorted(blanks)]
         report.write(records, homework, out)
     return records
+
+
+def refuse_inside(out, folder):
+    """The grades must not lie among the submissions: the next run would take them for some."""
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise Stop(f"{out} lies in the folder of submissions: name a folder beside it.")
+
+
+def refuse_other_pages(submissions, homework):
+    """A class in which nobody handed in a page of this homework has another homework."""
+    pages = [one.data for one in submissions if one.data is not None]
+    if len(pages) > 1 and not any(repair.worth(data, homework)[0] for data in pages):
+        raise Stop(
+            f"None of these {len(pages)} notebooks is {homework.name}: name the homework that they are."
+        )
+
+
+def refuse_other_grades(kept, homework, out):
+    """A folder of grades is for one homework."""
+    others = {one["homework"] for one in kept.found} - {homework.name}
+    if others:
+        raise Stop(f"{out} holds grades of {', '.join(sorted(others))}: name another folder with --out.")
 
 
 def all_graded(homework, submissions, executor, wall, limits):

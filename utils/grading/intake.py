@@ -538,8 +538,8 @@ def ranked(item, data, homework):
 def why(best, tried):
     """Why this notebook and not another, in a few words."""
     if any(rank[:2] == best[:2] and rank != best for _, rank in tried):
-        return "the newest that belongs to this homework"
-    return "the one that belongs to this homework"
+        return "the newest of those with most answers to this homework"
+    return "the one with most answers to this homework"
 
 
 def why_nothing(items, refused):

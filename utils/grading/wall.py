@@ -73,7 +73,10 @@ def lacking(layer):
     if not shutil.which("bwrap"):
         return "bubblewrap is not installed"
     tried = subprocess.run(
-        [*bubblewrap(box()), sys.executable, "-c", "print(6 * 7)"], capture_output=True, encoding="utf-8", env={}
+        [*bubblewrap(box()), sys.executable, "-c", "print(6 * 7)"],
+        capture_output=True,
+        encoding="utf-8",
+        env={},
     )
     return "" if tried.stdout == "42\n" else (tried.stderr.strip().splitlines() or ["it does not start"])[-1]
 
