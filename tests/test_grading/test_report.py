@@ -783,6 +783,24 @@ def test_nothing_happens_in_a_browser(hostile):
     assert hosts == {path.as_uri() for path in pages_of(hostile)}
 
 
+@pytest.mark.skipif(not (CHROMIUM and find_spec("playwright")), reason="needs playwright and a Chromium")
+def test_a_long_rubric_is_seen_as_a_whole(tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    tasks = tuple(replace(task, rubric="Half a point for words.\n\n" * 60) for task in HOMEWORK.written)
+    report.write([record("Ada", ["right"] * 3)], replace(HOMEWORK, written=tasks), tmp_path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": 1100, "height": 800})
+        tab.goto((tmp_path / "written.html").as_uri())
+        assert tab.evaluate(CUT_OFF) == 0
+        tab.evaluate(
+            "Object.assign(document.querySelector('.rubric').style, {maxHeight: '90vh', overflow: 'auto'})"
+        )
+        assert tab.evaluate(CUT_OFF) == 1
+        browser.close()
+
+
 def test_the_policy_alone_stops_a_script_in_a_browser(tmp_path):
     """Should a text ever slip through unescaped, the browser must still refuse it; and the test above can fail."""
     if not (CHROMIUM and find_spec("playwright")):

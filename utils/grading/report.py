@@ -324,6 +324,10 @@ def write(records, homework, out, marks=None):
     try:
         replace_all(out, texts)
     except OSError as error:
+        while isinstance(
+            error.__cause__, OSError
+        ):  # course.atomic speaks of the folder, the first error of the file
+            error = error.__cause__
         file = re.sub(r"^\.(.+)\.\d+\.tmp$", r"\1", Path(str(error.filename or out)).name)
         raise Stop(
             f"The report in {out} was left as it was, {file} cannot be written: {error.strerror}. Make room, or close"

@@ -338,7 +338,7 @@ def feedback(result, homework):
         tag("h1", name_of(result.student)),
         *score(result),
         tag("p", result.sentence),
-        *(tag("p", note, class_="note") for note in record.get("notes", ()) if is_finding(note)),
+        *(tag("p", short(note, 400), class_="note") for note in record.get("notes", ()) if is_finding(note)),
     ]
     if is_read(record):
         parts += [
