@@ -30,13 +30,20 @@ from utils import setup
 
 REPO = "https://github.com/OWNER/REPO"  # the public address, once there is one; until then set COURSE_REPO
 TAG = "v1"  # what a page that was opened alone fetches: never "main", which may be newer than the page
-BOOTSTRAP = f"""\
+
+
+def bootstrap(repo):
+    """The first cell of a page that fetches the course from this address where it stands alone."""
+    return f"""\
 import os, sys; sys.path[:0] = ["..", ".", "../..", "course"]  # fmt: skip
 any(os.path.exists(p + "/utils/course.py") for p in sys.path[:4]) or os.system("git \
--c advice.detachedHead=false clone -qb {TAG} --depth 1 " + (os.environ.get("COURSE_REPO") or "{REPO}") \
+-c advice.detachedHead=false clone -qb {TAG} --depth 1 " + (os.environ.get("COURSE_REPO") or "{repo}") \
 + " course") and sys.exit("git could not fetch the course: connect to a network, delete the folder `course` if there \
 is one, and run this cell again.")  # fmt: skip
 from utils import course; course.begin()  # fmt: skip"""
+
+
+BOOTSTRAP = bootstrap(REPO)
 
 PAGES = {  # part → page → the one question that it answers
     "Before the Transformer": {

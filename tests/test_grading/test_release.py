@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from utils import pages
+from utils import course, pages
 from utils.grading import gradescope, release
 from utils.grading.homework import Stop, load
 
@@ -68,6 +68,32 @@ def test_a_folder_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path):
     with pytest.raises(Stop, match="name another folder"):
         release.release(load("hw07"), tmp_path / "file")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_page_and_the_text_beside_it_know_the_address(tmp_path, monkeypatch):
+    homework, address = load("hw07"), "https://example.org/course.git"
+    monkeypatch.setenv("COURSE_REPO", address)
+    files = contents(release.release(homework, tmp_path))
+    page = json.loads(files[homework.path.name])
+    first = next("".join(cell["source"]) for cell in page["cells"] if cell["cell_type"] == "code")
+    assert first == course.bootstrap(address) and address in first and "OWNER/REPO" not in str(files)
+    assert f"git clone -b {course.TAG} --depth 1 {address} course" in files["README.txt"]
+    assert homework.released.cells == pages.cut(pages.read(homework.path), homework.path).cells
+
+
+def test_without_an_address_no_way_that_needs_one_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_REPO", raising=False)
+    monkeypatch.setattr(course, "REPO", "https://github.com/OWNER/REPO")
+    told = contents(release.release(load("hw07"), tmp_path))["README.txt"]
+    assert "OWNER" not in told and "git clone" not in told and "Colab" not in told
+    assert "make lab" in told and "your instructor gives you its address" in told
+
+
+def test_an_address_that_breaks_the_first_cell_is_refused(tmp_path, monkeypatch):
+    for address in ('x" + "', "https://a.org; rm -rf x", "--upload-pack=x", "a b"):
+        monkeypatch.setenv("COURSE_REPO", address)
+        with pytest.raises(Stop, match="COURSE_REPO"):
+            release.release(load("hw07"), tmp_path)
 
 
 def test_beside_a_clone_the_page_opens_without_a_network(tmp_path):

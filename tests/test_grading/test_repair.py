@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from utils import pages
+from utils import course, pages
 from utils.check import check
 from utils.grading import repair as repairing
 from utils.grading.homework import load
@@ -226,6 +226,56 @@ def test_text_of_several_cells_is_one_answer():
 def test_another_homework_is_told():
     page = repair(pages.as_text(load("hw07").released).encode(), load("hw01"))
     assert answered(page) == [] and any("hw01" in note and note.endswith("?") for note in page.notes)
+
+
+def test_an_answer_that_is_gone_is_told_and_a_stub_is_not():
+    def change(notebook):
+        odd.cell_named(notebook, "stream").source = " \n"
+        notebook.cells.remove(odd.cell_named(notebook, "premium"))
+        released = {cell.id: cell for cell in load("hw01").released.cells}
+        odd.cell_named(notebook, "best_pair").source = released["best_pair"].source
+        return notebook
+
+    page = hw01(change)
+    assert page.notes == (
+        repairing.EMPTIED.format("stream"),
+        repairing.ABSENT.format("premium"),
+    )
+    assert not {"stream", "premium", "best_pair"} & set(answered(page))
+
+
+def test_a_cell_too_long_to_read_is_not_called_empty():
+    def change(notebook):
+        odd.cell_named(notebook, "stream").source += "\n#" + "x" * repairing.MAX_SOURCE
+        return notebook
+
+    (note,) = hw01(change).notes
+    assert "was left out" in note
+
+
+def test_another_homework_lacks_no_single_cell():
+    page = repair(pages.as_text(load("hw07").released).encode(), load("hw01"))
+    assert page.notes[0] == repairing.WRONG_PAGE.format("hw01")
+    assert not [note for note in page.notes if note.startswith("The cell of")]
+
+
+def test_marks_of_the_instructors_file_are_told(homework):
+    page = repair(homework.path.read_bytes(), homework)
+    number = 1 + [
+        cell.cell_type == "code" and "### BEGIN" in cell.source for cell in pages.read(homework.path).cells
+    ].index(True)
+    assert repairing.MARKED.format("### BEGIN SOLUTION", number) in page.notes
+    assert answered(page) == names_of(homework)
+
+
+def test_a_first_cell_with_another_address_is_the_pages_own(homework):
+    def change(notebook):
+        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        first.source = course.bootstrap("https://example.org/a/b.git")
+        return notebook
+
+    page = page_of(homework, change)
+    assert page.notes == () and answered(page) == names_of(homework)
 
 
 # Code as text --------------------------------------------------------------------------------------------------

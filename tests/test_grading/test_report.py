@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.grading import Stop, report, sheets, similar
+from utils.grading import Stop, repair, report, sheets, similar
 
 from . import classroom
 from .classroom import NAMES, SCRIPTS, class_of, record, unreadable
@@ -68,10 +68,10 @@ def two(out, *records, marks=None):
 def test_points_add_up_and_the_total_waits_for_people(tmp_path):
     ada, bob = rows(two(tmp_path) / "grades.csv")
     assert list(ada) == [
-        *("student", "file", "points", "of", "written", "written_of", "total"),
+        *("student", "file", "points", "points_of", "written", "written_of", "total"),
         *("mean", "nucleus", "search", "why", "how", "verdict"),
     ]
-    assert (ada["points"], ada["of"], ada["written"], ada["written_of"], ada["total"]) == (
+    assert (ada["points"], ada["points_of"], ada["written"], ada["written_of"], ada["total"]) == (
         "9",
         "9",
         "",
@@ -100,8 +100,8 @@ def test_marks_reach_the_total_one_by_one(tmp_path):
 def test_an_answer_that_was_not_handed_in_waits_for_nobody(tmp_path):
     two(tmp_path, record("Ada", ["right"] * 3, ("", " \n")), record("Bob", ["right"] * 3, ("Yes.", "")))
     ada, bob = rows(tmp_path / "grades.csv")
-    assert (ada["why"], ada["how"], ada["total"]) == ("0", "0", "9")
-    assert (bob["why"], bob["how"], bob["total"]) == ("", "0", "")
+    assert (ada["why"], ada["how"], ada["written"], ada["total"]) == ("0", "0", "0", "9")
+    assert (bob["why"], bob["how"], bob["written"], bob["total"]) == ("", "0", "", "")
     assert row_of(tmp_path / "written.csv", "Ada")["note"] == report.UNANSWERED
     fill(tmp_path / "written.csv", {("Ada", "why"): "1"})
     two(tmp_path, record("Ada", ["right"] * 3, ("", "")))
@@ -111,10 +111,11 @@ def test_an_answer_that_was_not_handed_in_waits_for_nobody(tmp_path):
 def test_a_file_that_could_not_be_read_says_why_and_has_no_points(tmp_path):
     two(tmp_path, unreadable("Eve"), record("Ada", ["right"] * 3))
     eve = row_of(tmp_path / "grades.csv", "Eve")
-    assert (eve["points"], eve["total"]) == ("0", "0")
+    assert (eve["points"], eve["written"], eve["total"]) == ("0", "0", "0")
     assert eve["verdict"] == "The file is not a notebook: it begins with <!doctype html>."
     page = next(tmp_path.glob("feedback/eve-*")).read_text("utf-8")
     assert "it begins with &lt;!doctype html&gt;." in page and "Exercise by exercise" not in page
+    assert sheets.NOT_GRADED in page and "How this was graded" not in page and sheets.PEOPLE not in page
     assert "nothing to grade" in (tmp_path / "summary.html").read_text("utf-8")
 
 
@@ -157,7 +158,61 @@ def test_the_summary_counts(tmp_path):
     assert ["S03", "took too long", "mean"] in problems and ["S10", "ended the run", "mean"] in problems
     points = Seen(page).tables["How many students have how many points"]
     assert sum(int(row[1]) for row in points[1:]) == 12
-    assert "Median 3 of 11.5 points, mean 4.2." in page and "bubblewrap: 12 submissions" in page
+    assert (
+        "Median 3 of 11.5 points, mean 4.2, over 12 files that could be read." in page
+        and "bubblewrap: 12 submissions" in page
+    )
+
+
+def test_median_and_mean_are_over_the_files_that_could_be_read(tmp_path):
+    page = (two(tmp_path, record("Ada", ["right"] * 3), unreadable("Eve")) / "summary.html").read_text(
+        "utf-8"
+    )
+    assert "Median 9 of 11.5 points, mean 9.0, over 1 file that could be read." in page
+    page = (two(tmp_path, unreadable("Eve")) / "summary.html").read_text("utf-8")
+    assert "No file could be read." in page and "Median" not in page
+
+
+def test_what_a_file_lacks_or_should_not_hold_is_told(tmp_path):
+    wrong, marked = repair.WRONG_PAGE.format("hw99"), repair.MARKED.format("### BEGIN SOLUTION", 3)
+    notes = {"Ada": wrong, "Bob": marked, "Cem": "A cell was doubled."}
+    two(tmp_path, *(record(name, ["empty"] * 3, notes=[note]) for name, note in notes.items()))
+    lines = Seen((tmp_path / "summary.html").read_text("utf-8")).tables["Files and functions to look at"]
+    assert lines[1:] == [
+        ["Ada", "nothing of this homework", wrong],
+        ["Bob", "holds marks of the instructor's file", marked],
+    ]
+    for name, note in notes.items():
+        page = next(tmp_path.glob(f"feedback/{name.lower()}-*")).read_text("utf-8")
+        assert "".join(Seen(page).text).count(note) == 1
+        assert ("None of this costs points" in page) == (name == "Cem")
+
+
+def test_a_count_of_failures_says_which_cases_it_counts(tmp_path):
+    one = record("Ada", ["wrong", "right", "wrong"])
+    one["exercises"]["search"]["lines"] = [
+        "✗ search: right in the 3 cases of the page, wrong in 2 of 9 others"
+    ]
+    two(tmp_path, one)
+    assert next(tmp_path.glob("feedback/*")).read_text("utf-8").count(sheets.ON_THE_PAGE) == 1
+
+
+def test_the_rubric_stands_above_the_answers_and_a_long_question_is_folded(tmp_path):
+    short, long = HOMEWORK.written
+    long = replace(long, question="## 5. How?\n\n" + "Say how. " * 100)
+    report.write([record("Ada", ["right"] * 3)], replace(HOMEWORK, written=(short, long)), tmp_path)
+    page = (tmp_path / "written.html").read_text("utf-8")
+    order = [
+        "<em>why</em>",
+        "Rubric.",
+        "Because of 0.9.",
+        "<details>",
+        "Say how.",
+        "</details>",
+        "Half a point.",
+    ]
+    places = [page.index(words, page.index("<body>")) for words in [*order, "First, then."]]
+    assert places == sorted(places) and page.count("<details>") == 1
 
 
 def test_similar_pairs_come_with_a_warning_and_links(hostile):
@@ -237,6 +292,24 @@ def test_unknown_students_questions_and_columns_stop(tmp_path, change):
     assert "\n" not in str(stop.value)
 
 
+def test_all_lines_to_mend_are_told_at_once_as_they_stand(tmp_path):
+    two(tmp_path)
+    path = tmp_path / "written.csv"
+    fill(path, {("Ada", "why"): "-1", ("Bob", "why"): "3", ("Ada", "how"): "half"})
+    with pytest.raises(Stop) as stop:
+        two(tmp_path)
+    told = str(stop.value).splitlines()
+    assert [re.search(r"line (\d)", line)[1] for line in told] == ["2", "3", "4"]
+    assert (
+        "line 2: '-1' is no number" in told[0] and "line 3: 3 is more than" in told[1] and "'half'" in told[2]
+    )
+    path.write_text("student,question,points\n" + "Ada,why,x\n" * 12)
+    with pytest.raises(Stop) as stop:
+        two(tmp_path)
+    told = str(stop.value).splitlines()
+    assert len(told) == 11 and told[-1] == f"… and 2 lines more of {path}."
+
+
 def test_two_rows_of_one_answer_must_agree(tmp_path):
     two(tmp_path)
     path = tmp_path / "written.csv"
@@ -285,6 +358,27 @@ def test_points_stay_when_a_student_hands_in_again_and_the_change_is_flagged(tmp
     path.write_bytes(path.read_bytes().replace(report.CHANGED.encode(), b""))
     assert row_of(two(tmp_path, again) / "written.csv", "Ada")["note"] == ""
     assert "an earlier version" not in next(tmp_path.glob("feedback/ada-*")).read_text("utf-8")
+
+
+def test_the_flag_of_a_changed_answer_goes_when_the_points_are_changed(tmp_path):
+    two(tmp_path)
+    fill(tmp_path / "written.csv", {("Ada", "why"): "2"})
+    again, third = (record("Ada", ["right"] * 3, (words, "")) for words in ("A new answer.", "A third one."))
+    note = lambda: next(row["note"] for row in rows(tmp_path / "written.csv") if row["question"] == "why")
+    for one in (again, third, third):
+        two(tmp_path, one)
+        assert note() == report.CHANGED
+    fill(tmp_path / "written.csv", {("Ada", "why"): "1.5"})
+    for _ in range(2):
+        two(tmp_path, third)
+        assert note() == "" and row_of(tmp_path / "grades.csv", "Ada")["total"] == "10.5"
+    two(tmp_path, again)
+    fill(tmp_path / "written.csv", {("Ada", "why"): "1"})
+    two(tmp_path, third)  # the new points were for what stood there before
+    assert note() == report.CHANGED
+    fill(tmp_path / "written.csv", {("Ada", "why"): ""})
+    two(tmp_path, third)
+    assert note() == ""
 
 
 def test_a_note_of_the_instructor_stays_as_it_is(tmp_path):
@@ -659,6 +753,11 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
 # ---- in a real browser ----
 
 
+CUT_OFF = """[...document.querySelectorAll("main *")].filter(part => part.closest("svg") === null &&
+    (part.scrollHeight > part.clientHeight + 1 && getComputedStyle(part).overflowY !== "visible"
+    || part.matches(".verdicts :is(th, td)") && part.getBoundingClientRect().right > innerWidth)).length"""
+
+
 @pytest.mark.skipif(not (CHROMIUM and find_spec("playwright")), reason="needs playwright and a Chromium")
 def test_nothing_happens_in_a_browser(hostile):
     from playwright.sync_api import sync_playwright
@@ -678,9 +777,28 @@ def test_nothing_happens_in_a_browser(hostile):
             assert tab.evaluate("getComputedStyle(document.querySelector('main')).maxWidth") != "none"
             assert tab.evaluate("document.documentElement.scrollWidth") <= 390, path
             assert tab.url == path.as_uri()
+            assert not tab.evaluate(CUT_OFF), path
         browser.close()
     assert happened == []
     assert hosts == {path.as_uri() for path in pages_of(hostile)}
+
+
+@pytest.mark.skipif(not (CHROMIUM and find_spec("playwright")), reason="needs playwright and a Chromium")
+def test_a_long_rubric_is_seen_as_a_whole(tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    tasks = tuple(replace(task, rubric="Half a point for words.\n\n" * 60) for task in HOMEWORK.written)
+    report.write([record("Ada", ["right"] * 3)], replace(HOMEWORK, written=tasks), tmp_path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": 1100, "height": 800})
+        tab.goto((tmp_path / "written.html").as_uri())
+        assert tab.evaluate(CUT_OFF) == 0
+        tab.evaluate(
+            "Object.assign(document.querySelector('.rubric').style, {maxHeight: '90vh', overflow: 'auto'})"
+        )
+        assert tab.evaluate(CUT_OFF) == 1
+        browser.close()
 
 
 def test_the_policy_alone_stops_a_script_in_a_browser(tmp_path):

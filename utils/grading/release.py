@@ -1,5 +1,6 @@
 """What leaves the house: the zip that students get, and the zip that grades one homework on Gradescope."""
 
+import copy
 import io
 import os
 import re
@@ -14,7 +15,13 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # what a zip says of a file without a time
 READ_ME = """\
 {title}
 
-{page} holds the exercises. Open it in one of three ways.
+{page} holds the exercises. {ways}
+
+Below each exercise stands its check; run it as often as you like. Before you hand in, restart the kernel, run all
+cells and save. Then hand in the page: one file, under any name.
+"""
+
+THREE_WAYS = """Open it in one of three ways.
 
 1. With the course on your machine. This needs no network.
    Put the page into the folder notebooks of the course and run there:  make lab
@@ -23,11 +30,12 @@ READ_ME = """\
 3. In VS Code or in a Jupyter of your own. In the folder of the page:
    git clone -b {tag} --depth 1 {repo} course
    conda env create -f course/environment.yml
-   Then open the page and choose the environment language-models.
+   Then open the page and choose the environment language-models."""
 
-Below each exercise stands its check; run it as often as you like. Before you hand in, restart the kernel, run all
-cells and save. Then hand in the page: one file, under any name.
-"""
+ONE_WAY = """Open it with the course on your machine; this needs no network.
+Put the page into the folder notebooks of the course and run there:  make lab
+
+If you do not have the course yet: your instructor gives you its address."""
 
 SET_UP = """\
 #!/bin/bash
@@ -78,17 +86,36 @@ def store(files, path):
 
 def release(homework, out):
     """Write OUT/hw07.zip for students: the page, and how to open it. A zip that would tell a solution is refused."""
-    page = pages.as_text(homework.released)
+    page = pages.as_text(addressed(homework.released))
     files = {homework.path.name: page.encode(), "README.txt": read_me(homework).encode()}
     refuse_leaks(files, homework)
     return store(files, Path(out) / f"{homework.name}.zip")
 
 
-def read_me(homework):
-    """What stands beside the page: three ways to open it."""
-    first = homework.released.cells[0].source.splitlines()[0]
+def address():
+    """Where students find the course: COURSE_REPO or REPO of utils/course.py; "" while neither is known."""
     repo = os.environ.get("COURSE_REPO") or course.REPO
-    return READ_ME.format(title=first.lstrip("# "), page=homework.path.name, tag=course.TAG, repo=repo)
+    if not re.fullmatch(r"[\w@~][\w@~%.,:/+-]*|/[\w@~%.,:/+-]+", repo):
+        raise Stop(
+            f"COURSE_REPO is {repo!r}, which git cannot be given: name the course's address, https://…."
+        )
+    return "" if "OWNER/REPO" in repo else repo
+
+
+def addressed(released):
+    """The students' page, whose first cell knows where the course is fetched from."""
+    page, repo = copy.deepcopy(released), address()
+    for cell in pages.code_cells(page):
+        if repo and cell.source == course.BOOTSTRAP:
+            cell.source = course.bootstrap(repo)
+    return page
+
+
+def read_me(homework):
+    """What stands beside the page: the ways to open it, without those that need an address that nobody knows yet."""
+    first, repo = homework.released.cells[0].source.splitlines()[0], address()
+    ways = THREE_WAYS.format(tag=course.TAG, repo=repo) if repo else ONE_WAY
+    return READ_ME.format(title=first.lstrip("# "), page=homework.path.name, ways=ways)
 
 
 def refuse_leaks(files, homework):

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import nbformat
 
-from utils import pages
+from utils import course, pages
 from utils.grading.tidy import parse, squeezed, tidy
 
 MAX_BYTES = 20_000_000
@@ -23,6 +23,12 @@ MAX_SOURCE = 50_000  # characters of code in one cell
 MAX_CODE = 400_000  # and in all cells together
 MAX_TEXT = 20_000  # characters of one written answer
 MAX_NOTES = 40
+WRONG_PAGE = "No exercise of {} stands in this notebook: is it the right file?"
+ABSENT, EMPTIED = "The cell of `{}` is not in your file.", "The cell of `{}` is empty in your file."
+MARKED = "Your file holds marks of the instructor's file (`{}`, cell {})."
+FINDINGS = tuple(note.partition("{")[0] for note in (WRONG_PAGE, ABSENT, MARKED))  # how such a note begins
+LEFT_OUT = "was left out"
+FIRST = re.compile(re.escape(course.bootstrap("ADDRESS")).replace("ADDRESS", '[^"\\n]*'))  # with any address
 DEFINITION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(", re.MULTILINE)
 HEADING = re.compile(r"^## (.+?)(?: · .*)?$", re.MULTILINE)
 FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
@@ -49,7 +55,7 @@ class Page:
     """What a student handed in.
 
     cells: code to run, in order   written: {name of a written question: the answer, "" if there is none}
-    notes: a sentence for the student about each thing that was mended
+    notes: a sentence for the student about each thing that was mended, or that the file lacks or should not hold
     """
 
     cells: tuple
@@ -61,18 +67,19 @@ def repair(data, homework):
     """The Page that these bytes hold; Unreadable if they are no notebook."""
     notes = []
     try:
-        cells, texts = repaired(data, homework, notes)
+        cells, texts, findings = repaired(data, homework, notes)
     except RecursionError:
         raise Unreadable(f"The code of this page is nested too deeply to be read. {SAVE}") from None
     if len(notes) > MAX_NOTES:
         notes[MAX_NOTES:] = [f"… and {len(notes) - MAX_NOTES} more repairs."]
-    return Page(cells, texts, tuple(notes))
+    return Page(cells, texts, (*findings, *notes))
 
 
 def repaired(data, homework, notes):
-    """(the cells to run, the written answers); `notes` grows by what was mended."""
+    """(the cells to run, the written answers, what else was found); `notes` grows by what was mended."""
     release = Release(homework)
     found = attach(cells_of(notebook(data, notes), notes), release)
+    left_out = {cell.number for cell in found if f"Cell {cell.number} {LEFT_OUT}" in "\n".join(notes)}
     pieces = code(found, release, notes)
     texts = written(found, {piece.number for piece in pieces}, release, notes)
     cells = tuple(
@@ -81,8 +88,29 @@ def repaired(data, homework, notes):
     )
     nothing = not any(cell.exercise for cell in cells) and not any(texts.values())
     if nothing and not any(release.is_answer(cell.at) for cell in found):
-        notes.append(f"No exercise of {homework.name} stands in this notebook: is it the right file?")
-    return cells, texts
+        findings = [WRONG_PAGE.format(homework.name)]
+    else:
+        findings = absent(found, {cell.exercise for cell in cells}, left_out, release)
+    return cells, texts, [*findings, *marked(found)]
+
+
+def absent(found, answered, left_out, release):
+    """A sentence for each exercise of which not even the stub is there. left_out: numbers of cells not read"""
+    for name in release.exercises:
+        own = [cell for cell in found if release.exercise(cell.at) == name]
+        here = any(cell.source.strip() or cell.number in left_out for cell in own)
+        if name not in answered and not here:
+            if not any(name in DEFINITION.findall(cell.source) for cell in found):
+                yield (EMPTIED if own else ABSENT).format(name)
+
+
+def marked(found):
+    """A sentence if code holds a line that only the instructor's file has."""
+    for cell in found:
+        marks = [line.strip() for line in cell.source.split("\n") if pages.MARK.fullmatch(line)]
+        if marks and cell.kind == "code":
+            return [MARKED.format(marks[0], cell.number)]
+    return []
 
 
 def worth(data, homework):
@@ -244,7 +272,7 @@ def cells_of(nb, notes):
             room -= len(source) if fits else 0
             if not fits:
                 most = f"{MAX_SOURCE:,} characters of code in a cell and {MAX_CODE:,} in all are read"
-                notes.append(f"Cell {count} was left out: at most {most}.")
+                notes.append(f"Cell {count} {LEFT_OUT}: at most {most}.")
                 source = ""
         cell_id = text(cell.get("id")) or text(metadata.get("id"))  # Colab keeps the id among the metadata
         found.append(Found(count, kind, source, cell_id, text(mark.get("grade_id"))))
@@ -393,7 +421,8 @@ class Release:
 
 
 def attach(cells, release):
-    """The cells, each with its place in the released page."""
+    """The cells, each with its place in the released page, the first with the released page's address."""
+    cells = [replace(cell, source=FIRST.sub(lambda _: course.BOOTSTRAP, cell.source)) for cell in cells]
     return [replace(cell, at=release.place(cell)) for cell in cells]
 
 

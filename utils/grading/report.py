@@ -3,10 +3,11 @@
 Everything that a student had a hand in (names, files, texts, print-outs) is text here: it is never run, never read
 as HTML, and no spreadsheet takes it for a formula. The files, in the folder that the instructor names:
 
-    grades.csv     one row for each student, for a spreadsheet or the gradebook
+    grades.csv     one row for each student, for a spreadsheet or the gradebook: points of points_of by the checks,
+                   written of written_of by people, and their total, which is empty while an answer waits
     grades.json    the same and what the checks said, for programs; neither code nor written answers
     written.csv    where the instructor fills in the points of written answers; the next run reads it
-    written.html   all written answers, question by question, beside the question and its rubric
+    written.html   all written answers, question by question, below the question and its rubric
     summary.html   the class at a glance
     feedback/      one page for each student
 
@@ -29,8 +30,9 @@ from utils.grading import Stop, sheets, similar
 from utils.grading.sheets import outcome_of, text_of, visible
 
 WRITTEN = "student", "question", "of", "points", "answer", "note"
-CHANGED = "The answer changed after these points were given: look again, then empty this field."
+CHANGED = "The answer has changed since you gave these points: read it again, correct the points, and empty this note."
 UNANSWERED = "No answer was handed in: it counts 0 unless you fill in points."
+MOST_FAULTS = 10  # lines of written.csv that one message names
 SIGNS = re.escape("=+-@＝＋－＠﹦﹢﹣﹫⁼⁺⁻₌₊₋−")  # with what Unicode folds into the four, and the minus
 
 
@@ -41,7 +43,8 @@ SIGNS = re.escape("=+-@＝＋－＠﹦﹢﹣﹫⁼⁺⁻₌₊₋−")  # with w
 class Mark:
     """What a person decided about one written answer. points: None while nothing is decided
 
-    answer: a short hash of the answer as handed in   note: a sentence for the instructor, or ""
+    answer: a short hash of the answer as handed in, with the points while its note says that the answer has changed
+    note: a sentence for the instructor, or ""
     """
 
     points: float | None = None
@@ -133,14 +136,20 @@ def result(record, homework, label, marks):
 
 
 def settled(record, task, marks):
-    """The mark of an answer as it is now: points stay when the answer changes, and the note says that it did."""
+    """The mark of an answer as it is now: points stay when the answer changes, and the note says that it did.
+
+    The note stays until it is emptied or the points become others, which the field `answer` tells.
+    """
     text, mark = text_of(record, task), marks.get((record["student"], task.name), Mark())
     now = f"v-{short_hash(text)}"  # with its first letter, no spreadsheet takes it for a number
-    note = mark.note.removeprefix(UNANSWERED).strip()
+    note = mark.note.removeprefix(CHANGED).strip().removeprefix(UNANSWERED).strip()
     if mark.points is None:
         return Mark(None, now, note if text else f"{UNANSWERED} {note}".strip())
-    changed = mark.answer not in ("", now) and not mark.changed
-    return Mark(mark.points, now, f"{CHANGED} {note}".strip() if changed else note)
+    seen, _, before = mark.answer.partition(" at ")
+    points = f"{mark.points:g}"
+    if seen not in ("", now) or mark.changed and before in ("", points):
+        return Mark(mark.points, f"{now} at {points}", f"{CHANGED} {note}".strip())
+    return Mark(mark.points, now, note)
 
 
 def short_hash(text):
@@ -196,7 +205,7 @@ def loose(label):
 
 
 def read_marks(path, records, homework):
-    """{(student, question): Mark} of all points in written.csv; Stop names the line and the fix.
+    """{(student, question): Mark} of all points in written.csv; Stop names each line to mend and the fix.
 
     Takes what spreadsheets make of the table: commas, semicolons or tabs, UTF-8 or the code page of Windows, 0.5 or
     0,5. A row without points may name whoever it likes.
@@ -204,30 +213,52 @@ def read_marks(path, records, homework):
     if not path.exists():
         return {}
     students = {loose(label): student for student, label in labels(records).items()}
-    of, found = {task.name: task.points for task in homework.written}, {}
+    of, found, faults = {task.name: task.points for task in homework.written}, {}, []
     for line, row in rows(path):
-        where = f"{path}, line {line}"
-        student, question = students.get(loose(row["student"])), row["question"].strip()
-        note = row.get("note", "").strip()
-        if not row["points"].strip():
-            found.setdefault((student, question), Mark(note=note))
-            continue
-        if student is None:
-            raise Stop(
-                f"{where}: no submission is by {shown(row['student'])}: correct the name, or empty its points."
-            )
-        if question not in of:
-            names = " or ".join(of) or "none"
-            raise Stop(f"{where}: there is no question {shown(question)}: it should be {names}.")
-        points = number(row["points"], of[question], where)
-        if found.get((student, question), Mark()).points not in (None, points):
-            raise Stop(f"{where}: this answer has other points further up: leave one of the two rows.")
-        found[student, question] = Mark(points, row.get("answer", "").strip(), note)
+        try:
+            student, question, mark = one_mark(row, students, of, f"{path}, line {line}")
+            before = found.setdefault((student, question), mark)
+            if None not in (before.points, mark.points) and before.points != mark.points:
+                raise Stop(
+                    f"{path}, line {line}: this answer has other points further up: leave one of the two rows."
+                )
+            found[student, question] = before if mark.points is None else mark
+        except Stop as stop:
+            faults.append(str(stop))
+    if len(faults) > MOST_FAULTS:
+        faults[MOST_FAULTS:] = [f"… and {sheets.plural(len(faults) - MOST_FAULTS, 'line')} more of {path}."]
+    if faults:
+        raise Stop("\n".join(faults))
     return found
 
 
+def one_mark(row, students, of, where):
+    """(student, question, Mark) of one row; Stop names the fix. students: {label: student}   of: {question: points}"""
+    if row[None]:
+        raise Stop(f'{where} has too many fields: write 0.5, or "0,5" in quotes.')
+    student, question = students.get(loose(row["student"])), row["question"].strip()
+    note = row.get("note", "").strip()
+    if not row["points"].strip():
+        return student, question, Mark(note=note)
+    if student is None:
+        raise Stop(
+            f"{where}: no submission is by {shown(row['student'])}: correct the name, or empty its points."
+        )
+    if question not in of:
+        names = " or ".join(of) or "none"
+        raise Stop(f"{where}: there is no question {shown(question)}: it should be {names}.")
+    return (
+        student,
+        question,
+        Mark(number(row["points"], of[question], where), row.get("answer", "").strip(), note),
+    )
+
+
 def rows(path):
-    """(line, {column: field}) for each row that is not empty; Stop where it is not the table that we wrote."""
+    """(line, {column: field, None: whether there are more}) for each row that is not empty.
+
+    Stop where it is not the table that we wrote.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -245,12 +276,9 @@ def rows(path):
         )
     try:
         for row in reader:
-            if len(row) > len(columns) and any(part.strip() for part in row[len(columns) :]):
-                raise Stop(
-                    f'{path}, line {reader.line_num} has too many fields: write 0.5, or "0,5" in quotes.'
-                )
             if any(part.strip() for part in row):
-                yield reader.line_num, dict.fromkeys(columns, "") | dict(zip(columns, row))
+                more = any(part.strip() for part in row[len(columns) :])
+                yield reader.line_num, dict.fromkeys(columns, "") | dict(zip(columns, row)) | {None: more}
     except csv.Error as error:
         raise Stop(
             f"{path}, line {reader.line_num} cannot be read as a table ({error}): mend that line."
@@ -270,9 +298,8 @@ def number(text, of, where):
 
 
 def shown(text):
-    """A field of a table in a message: short, and every sign visible."""
-    line = harmless(text)
-    return repr(line if len(line) <= 60 else line[:59] + "…")
+    """A field of a table in a message: as it stands there, but short, and every sign visible."""
+    return repr(sheets.short(text, 60))
 
 
 # ---- the files ----
@@ -297,6 +324,10 @@ def write(records, homework, out, marks=None):
     try:
         replace_all(out, texts)
     except OSError as error:
+        while isinstance(
+            error.__cause__, OSError
+        ):  # course.atomic speaks of the folder, the first error of the file
+            error = error.__cause__
         file = re.sub(r"^\.(.+)\.\d+\.tmp$", r"\1", Path(str(error.filename or out)).name)
         raise Stop(
             f"The report in {out} was left as it was, {file} cannot be written: {error.strerror}. Make room, or close"
@@ -322,17 +353,17 @@ def table(lines):
 
 
 def grades_table(found, homework):
-    """grades.csv: a field is empty where a person has not decided yet."""
+    """grades.csv: a field is empty where a person has not decided yet; what was not handed in counts 0."""
     exercises, questions = homework.exercises, homework.written
     yield [
-        *("student", "file", "points", "of", "written", "written_of", "total"),
+        *("student", "file", "points", "points_of", "written", "written_of", "total"),
         *(task.name for task in (*exercises, *questions)),
         "verdict",
     ]
     for each in found:
         yield [
             *(each.label, harmless(each.record["file"]), each.points, each.of),
-            *(each.written if each.marked else None, each.written_of, each.total),
+            *(each.written if each.marked or not each.waiting else None, each.written_of, each.total),
             *(outcome_of(each.record, task)["points"] for task in exercises),
             *(decided(each, task) for task in questions),
             harmless(each.sentence),

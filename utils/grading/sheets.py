@@ -14,6 +14,8 @@ from collections import Counter, defaultdict
 
 import mistune
 
+from utils.grading import repair
+
 LONGEST = 20_000  # letters of one text; a page with more of it could not be read anyway
 VOID = {"meta"}
 VERDICTS = {  # sign, words, and a sentence for where the check left none
@@ -30,6 +32,16 @@ HIDDEN = (
     " with which numbers, because they are the same for everyone. The points of an exercise are given when"
     " all its cases are right."
 )
+ON_THE_PAGE = "These are cases of the page; where one of them fails, the others are not counted."
+NOT_GRADED = (
+    "Nothing of this file was graded. You may hand in a new file; if you think that this one is right, show this page"
+    " to your instructor."
+)
+FLAGGED = {  # notes that an instructor should see, and the problem in words
+    repair.WRONG_PAGE: "nothing of this homework",
+    repair.MARKED: "holds marks of the instructor's file",
+}
+LONG_QUESTION = 500  # letters; a longer one is folded where answers are marked
 
 
 # ---- text that stays text ----
@@ -181,7 +193,7 @@ pre { background: var(--quiet); border-radius: 0.4rem; padding: 0.7rem 0.9rem; m
 pre span, pre strong { display: block; padding-left: 6ch; text-indent: -6ch; }
 pre strong { color: var(--wrong-ink); font-weight: 650; }
 pre.words { font-family: inherit; font-size: 1rem; background: none; border: 1px solid var(--line); }
-.scroll { overflow-x: auto; contain: paint; margin: 1.2rem 0; }
+.scroll { overflow-x: auto; contain: paint; margin: 1.2rem 0; scrollbar-width: thin; }
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; color: var(--soft); padding: 0 0 0.4rem; font-size: 0.95rem; }
 th, td { text-align: left; vertical-align: baseline; padding: 0.38rem 0.9rem 0.38rem 0;
@@ -206,12 +218,8 @@ a:focus-visible, summary:focus-visible, pre:focus-visible { outline: 3px solid v
 summary { cursor: pointer; }
 .names { columns: 14rem; list-style: none; padding: 0; max-width: none; }
 .names li { break-inside: avoid; }
-.sides { display: grid; gap: 0 2.5rem; grid-template-columns: minmax(0, 1fr); }
-@media (min-width: 60rem) {
-  .sides { grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); }
-  .beside { position: sticky; top: 1rem; align-self: start; max-height: calc(100vh - 2rem); overflow: auto; }
-}
-.beside table { font-size: 0.9rem; }
+.rubric { border-left: 4px solid var(--right); break-inside: auto; }
+.rubric table, details table { font-size: 0.9rem; }
 footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
   font-size: 0.875rem; }
 @media (max-width: 34rem) {
@@ -219,14 +227,28 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
   h1 { font-size: 1.6rem; }
   .card { padding: 0.85rem 0.9rem; }
   pre { font-size: 0.8rem; padding: 0.6rem 0.7rem; }
-  tbody th, td:not(.number, .bar) { min-width: 6.2rem; }
+  tbody th, td:not(.number, .bar) { min-width: 5.2rem; }
   th, td { padding-right: 0.6rem; }
+  .verdicts thead tr { display: flex; flex-wrap: wrap; gap: 0.2rem 0.9rem; }
+  .verdicts thead th { border: 0; padding: 0; }
+  .verdicts thead th:nth-child(-n + 2) { display: none; }
+  .verdicts tbody tr { display: grid; grid-template-columns: repeat(6, 1fr); padding: 0.5rem 0;
+    border-bottom: 1px solid var(--line); }
+  .verdicts tbody :is(th, td) { border: 0; padding: 0.1rem 0; min-width: 0; max-width: none; text-align: left; }
+  .verdicts tbody :is(th, td.bar) { grid-column: 1 / -1; width: auto; }
+  .verdicts td.number::before { content: ""; display: inline-block; width: 0.6rem; height: 0.6rem;
+    margin-right: 0.35rem; border-radius: 0.15rem; }
+  .verdicts td:nth-child(3)::before { background: var(--right); }
+  .verdicts td:nth-child(4)::before { background: var(--wrong); }
+  .verdicts td:nth-child(5)::before { background: var(--empty); }
+  .verdicts td:nth-child(6)::before { background: var(--late); }
+  .verdicts td:nth-child(7)::before { background: var(--died); }
+  .verdicts td:nth-child(8)::before { background: var(--missing); }
   pre.words { font-size: 0.95rem; }
 }
 @media print {
   :root { color-scheme: light; --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --note: #ffffff; }
   main { max-width: none; padding: 0; }
-  .beside { position: static; max-height: none; }
   svg, .note { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
@@ -316,6 +338,7 @@ def feedback(result, homework):
         tag("h1", name_of(result.student)),
         *score(result),
         tag("p", result.sentence),
+        *(tag("p", short(note, 400), class_="note") for note in record.get("notes", ()) if is_finding(note)),
     ]
     if is_read(record):
         parts += [
@@ -323,15 +346,24 @@ def feedback(result, homework):
             tag("h2", "Exercise by exercise"),
             *(card(task, found) for task, found in tasks),
         ]
-    if is_read(record) or any(text_of(record, task) for task in homework.written):
+    answered = any(text_of(record, task) for task in homework.written)
+    if is_read(record) or answered:
         parts += own_answers(result, homework)
-    if record.get("notes"):
+    repairs = [note for note in record.get("notes", ()) if not is_finding(note)]
+    if repairs:
         parts += [
             tag("h2", "What was repaired in your file"),
             tag("p", "Your file was put in order before it ran. None of this costs points."),
-            tag("ul", *(tag("li", short(note, 400)) for note in record["notes"])),
+            tag("ul", *(tag("li", short(note, 400)) for note in repairs)),
         ]
-    parts += [tag("h2", "How this was graded"), tag("p", HIDDEN) if is_read(record) else "", tag("p", PEOPLE)]
+    if is_read(record) or answered:
+        parts += [
+            tag("h2", "How this was graded"),
+            tag("p", HIDDEN) if is_read(record) else "",
+            tag("p", PEOPLE),
+        ]
+    else:
+        parts += [tag("h2", "What you can do"), tag("p", NOT_GRADED)]
     parts += [colophon(result)]
     return page(f"{title_of(homework)}: {result.student}", *parts)
 
@@ -346,6 +378,11 @@ def outcome_of(record, task):
     """What the record says of an exercise; where it says nothing, that none was found."""
     nothing = {"points": 0, "of": task.points, "verdict": "missing", "lines": [], "mistake": ""}
     return nothing | record.get("exercises", {}).get(task.name, {})
+
+
+def is_finding(note):
+    """Whether a note tells what a file lacks or should not hold, where others tell what was mended."""
+    return note.startswith(repair.FINDINGS)
 
 
 def is_read(record):
@@ -387,7 +424,9 @@ def card(task, found):
     words = tag("p", sign(verdict), " · ", tag("code", task.name))
     body = check_block(lines) if lines else None
     sentence = tag("p", VERDICTS[verdict][2]) if not lines and VERDICTS[verdict][2] else None
-    return tag("section", head, words, sentence, body, class_="card")
+    of_the_page = lines and re.search(r": \d+ of \d+ cases fail$", lines[0])
+    more = tag("p", ON_THE_PAGE, class_="soft small") if of_the_page else None
+    return tag("section", head, words, sentence, body, more, class_="card")
 
 
 def text_of(record, task):
@@ -455,11 +494,16 @@ def class_sentence(results):
     """Mean, median and what still waits, in words."""
     if not results:
         return "Nothing was handed in."
-    points = sorted(result.so_far for result in results)
+    points = sorted(result.so_far for result in results if is_read(result.record))
+    if not points:
+        return "No file could be read."
     middle = (points[(len(points) - 1) // 2] + points[len(points) // 2]) / 2
     of = results[0].of + results[0].written_of
     waits = sum(result.waiting > 0 for result in results)
-    words = f"Median {middle:g} of {amount(of)}, mean {sum(points) / len(points):.1f}."
+    words = (
+        f"Median {middle:g} of {amount(of)}, mean {sum(points) / len(points):.1f},"
+        f" over {plural(len(points), 'file')} that could be read."
+    )
     if waits:
         words += (
             f" The written answers of {plural(waits, 'student')} wait for a person and count 0 until then."
@@ -551,12 +595,15 @@ def mistakes(results, homework):
 
 
 def problems(results, homework):
-    """What an instructor should look at: files that could not be read, functions that were stopped or died."""
+    """What an instructor should look at: files not read or of another page, functions that were stopped or died."""
     lines = []
     for result in results:
         verdicts = {task.name: outcome_of(result.record, task)["verdict"] for task in homework.exercises}
         if not is_read(result.record):
             lines.append((link(result), "nothing to grade", short(result.record["reason"], 300)))
+        for note in result.record.get("notes", ()):
+            known = [words for start, words in FLAGGED.items() if note.startswith(start.partition("{")[0])]
+            lines += [(link(result), words, short(note, 300)) for words in known]
         for verdict in ("late", "died"):
             which = [name for name, found in verdicts.items() if found == verdict]
             if which:
@@ -565,7 +612,7 @@ def problems(results, homework):
                 )
     yield tag("h2", "Problems")
     if not lines:
-        yield tag("p", "None: every file could be read, and every function came to an end.")
+        yield tag("p", "None: every file is a page of this homework, and every function came to an end.")
         return
     yield table("Files and functions to look at", {"student": None, "problem": None, "what": None}, lines)
 
@@ -629,7 +676,7 @@ def walls(results):
 
 
 def written(results, homework):
-    """All written answers, question by question, beside the question and its rubric. Never for students."""
+    """All written answers, question by question, below the question and its rubric. Never for students."""
     parts = [
         tag("p", f"{title_of(homework)} · for instructors only", class_="over"),
         tag("h1", "Written answers"),
@@ -649,22 +696,21 @@ def written(results, homework):
         for result in results:
             row += 1
             cards.append(one_answer(result, task, row))
-        beside = tag(
-            "div",
-            rendered(re.sub(r"\A#+ .*\n", "", task.question)),
-            tag("h4", "Model answer and rubric"),
-            rendered(task.rubric),
-            class_="beside",
-            tabindex="0",
-            role="region",
-            aria_label=f"Question and rubric: {task.title}",
-        )
         parts += [
             tag("h2", f"{task.title} · {amount(task.points)}"),
+            asked(task),
+            tag("section", tag("h3", "Model answer and rubric"), rendered(task.rubric), class_="card rubric"),
             tag("p", progress(results, task), class_="soft"),
+            *cards,
         ]
-        parts.append(tag("div", beside, tag("div", *cards), class_="sides"))
-    return page(f"{title_of(homework)}: written answers", *parts, wide=True)
+    return page(f"{title_of(homework)}: written answers", *parts)
+
+
+def asked(task):
+    """The question as students see it, folded where it is long."""
+    words = re.sub(r"\A#+ .*\n", "", task.question).strip()
+    whole = rendered(words)
+    return tag("details", tag("summary", "The question"), whole) if len(words) > LONG_QUESTION else whole
 
 
 def progress(results, task):
