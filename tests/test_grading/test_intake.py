@@ -259,7 +259,10 @@ def test_the_notebook_of_this_homework_counts(homework, good, empty, tmp_path):
         "bob/b.ipynb": (good + b"\n", 2000),
     }
     found = got(lay(tmp_path, files), homework)
-    assert found["alice"].file == "alice/hw01.ipynb" and "most answers to this homework" in found["alice"].notes[0]
+    assert (
+        found["alice"].file == "alice/hw01.ipynb"
+        and "most answers to this homework" in found["alice"].notes[0]
+    )
     assert found["bob"].file == "bob/b.ipynb" and "newest" in found["bob"].notes[0]
 
 
