@@ -144,7 +144,7 @@ def collect(folder, homework):
 
 def listed(folder):
     """All items of a folder on disk, or the one that a file is."""
-    if not folder.exists():
+    if not os.path.exists(folder):  # nor what lies behind a folder that one may not enter
         raise Stop(f"There is no folder {clean(str(folder))}: give the folder that holds the submissions.")
     folder = folder.resolve()
     if not folder.is_dir():

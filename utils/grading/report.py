@@ -336,7 +336,12 @@ def write(records, homework, out, marks=None):
 
 
 def replace_all(out, texts):
-    """Replace all files {name: text} once all are written; the last first, for a spreadsheet may hold those."""
+    """Replace all files {name: text} once all are written; the last first, for a spreadsheet may hold those.
+
+    What a run that was killed here had begun to write is taken away.
+    """
+    for begun in [*out.glob(".*.tmp"), *out.glob("feedback/.*.tmp")]:
+        begun.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         for name, text in texts.items():
             stack.enter_context(course.atomic(out / name)).write_bytes(text.encode("utf-8", "replace"))

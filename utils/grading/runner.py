@@ -56,9 +56,9 @@ class Question:
         try:
             told = self.ask(parent)
             stuck = not self.troubles
-        except (wire.Ended, wire.TooLate, wire.TooLong, wire.Damaged):
+        except (wire.Ended, wire.TooLate, wire.TooLong, wire.Damaged) as error:
             parent.close()
-            told = {"end": "Ended", "signal": 0, "seconds": 0.0, "peak": 0}
+            told = {"end": type(error).__name__, "signal": 0, "seconds": 0.0, "peak": 0}
         finally:
             end_references()
         return {"troubles": self.troubles, "replies": self.replies, "stuck": stuck, **told}
