@@ -231,10 +231,14 @@ def kept(role, job):
 
 def started(job):
     """A new parent; one that does not start, for whatever moment's reason, has a second try."""
+    with contextlib.suppress(Stop, OSError):
+        return Parent(job)
     try:
         return Parent(job)
-    except Stop:
-        return Parent(job)
+    except OSError as error:
+        raise Stop(
+            f"The wall cannot be built ({error}): give the command again when that is mended."
+        ) from None
 
 
 def stands(parent):
