@@ -592,6 +592,9 @@ def test_time_and_memory_are_told(batch, capsys):
 
 
 @needs_a_wall
+@pytest.mark.skipif(
+    not LONG, reason="that the attacks are real is tried each night, on a quiet machine: COURSE_LONG=1"
+)
 def test_without_a_wall_they_get_what_they_look_for():
     """What keeps these from it is the wall alone: not a mistake in how they look for it."""
     batch = Batch(GREEDY, "--unsafe")
